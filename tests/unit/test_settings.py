@@ -138,7 +138,8 @@ def test_settings_are_frozen_comparable_and_recordable(lab):
         one.seed = 1
     record = json.loads(json.dumps(one.to_dict()))
     assert record["seed"] == 7 and record["data_dir"] == str(lab / "faces")
-    assert [load_settings(lab, environ={}, budget=b).pick(smoke=1, lesson=2, full=3) for b in module.BUDGETS] == [1, 2, 3]
+    loaded = [load_settings(lab, environ={}, budget=b) for b in module.BUDGETS]
+    assert [settings.pick(smoke=1, lesson=2, full=3) for settings in loaded] == [1, 2, 3]
 
 
 def test_the_table_escapes_what_it_shows(lab):
