@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['DATASETS', 'BUDGETS', 'PRECISIONS', 'KEYS', 'SECTION', 'OURS', 'PREFIX', 'OTHER_VARIABLES', 'LabError',
            'SettingsError', 'Key', 'one_of', 'read_path', 'read_device', 'read_seed', 'Settings', 'find_settings',
-           'read_file', 'read_value', 'environment_values', 'load_settings', 'Choice', 'choose_device',
+           'read_file', 'read_value', 'environment_values', 'load_settings', 'settings_text', 'Choice', 'choose_device',
            'cpu_bf16_units', 'native_bf16', 'choose_precision', 'choose_layout', 'short_path', 'explain_choices',
            'settings_rows', 'settings_html', 'cache_dir', 'state_dir', 'write_atomic']
 
@@ -74,7 +74,7 @@ KEYS: dict[str, Key] = {
     "dataset": Key("the faces to learn from", "synthetic", *one_of(*DATASETS)),
     "data_dir": Key("where real data sets lie", "data", "a folder", read_path),
     "runs_dir": Key("where runs and reports are written", "runs", "a folder", read_path),
-    "budget": Key("how much time there is", "lesson", *one_of(*BUDGETS)),
+    "budget": Key("time: seconds, about two minutes a notebook, or hours", "lesson", *one_of(*BUDGETS)),
     "device": Key("what computes", "auto", "auto, cpu, mps, cuda, cuda:0, cuda:1, ...", read_device),
     "precision": Key("the number format of training", "auto", *one_of(*PRECISIONS)),
     "seed": Key("where chance starts", "0", f"a whole number from 0 to {2**32 - 1}", read_seed),
@@ -191,6 +191,16 @@ def load_settings(
     return Settings(**values, sources=sources)
 
 # %% ../nbs/library/00_settings.ipynb #cell-031
+def settings_text() -> str:
+    "A complete settings.ini with the defaults, every key explained."
+    head = """\
+# The lab's settings. A variable such as FER_LAB_BUDGET wins over this file, and an option of a command or a parameter
+# of a notebook over both. `fer-lab settings` shows what is in force and why. Relative paths count from this file.
+"""
+    lines = [f"# {key.about} ({key.allowed})\n{name} = {key.default}\n" for name, key in KEYS.items()]
+    return head + f"[{SECTION}]\n" + "".join(lines)
+
+# %% ../nbs/library/00_settings.ipynb #cell-034
 class Choice(NamedTuple):
     "Something decided for the user, and why."
     value: Any
@@ -213,7 +223,7 @@ def choose_device(settings: Settings) -> Choice:  # value: torch.device
             f"{place}: device = {settings.device!r} is not on this machine. Here: auto, {', '.join(there)}.")
     return Choice(device, "asked for")
 
-# %% ../nbs/library/00_settings.ipynb #cell-034
+# %% ../nbs/library/00_settings.ipynb #cell-037
 def cpu_bf16_units() -> list[str]:
     "The instruction sets of this CPU that multiply bfloat16 natively; empty where there are none or none are known."
     import torch
@@ -241,7 +251,7 @@ def native_bf16(device) -> tuple[bool, str]:
         return bool(units), f"this CPU has {' and '.join(units) or 'no bf16 units'}"
     return False, f"bf16 on {device.type} is not measured yet"
 
-# %% ../nbs/library/00_settings.ipynb #cell-035
+# %% ../nbs/library/00_settings.ipynb #cell-038
 def choose_precision(
     settings: Settings,
     device,  # torch.device
@@ -254,7 +264,7 @@ def choose_precision(
         return Choice("bf16", f"asked for, but {why}: expect it to be slow")
     return Choice(settings.precision, "asked for")
 
-# %% ../nbs/library/00_settings.ipynb #cell-038
+# %% ../nbs/library/00_settings.ipynb #cell-041
 def choose_layout(
     device,  # torch.device
 ) -> Choice:  # value: torch.memory_format
@@ -265,7 +275,7 @@ def choose_layout(
         return Choice(torch.contiguous_format, "mps: PyTorch's default layout")
     return Choice(torch.channels_last, f"{device.type}: convolutions run faster with the channels innermost")
 
-# %% ../nbs/library/00_settings.ipynb #cell-041
+# %% ../nbs/library/00_settings.ipynb #cell-044
 def short_path(path: str | Path) -> str:
     "A path as seen from the working directory when it is near, else in full (`~` for the home folder)."
     path = Path(path)
@@ -277,7 +287,7 @@ def short_path(path: str | Path) -> str:
         return near.as_posix()
     return f"~/{path.relative_to(Path.home()).as_posix()}" if path.is_relative_to(Path.home()) else str(path)
 
-# %% ../nbs/library/00_settings.ipynb #cell-042
+# %% ../nbs/library/00_settings.ipynb #cell-045
 def explain_choices(settings: Settings) -> list[tuple[str, str, str]]:
     "Rows (what, choice, reason) for device, precision and layout; imports PyTorch."
     try:
@@ -301,7 +311,7 @@ def settings_rows(settings: Settings) -> list[tuple[str, str, str]]:
                      short_path(source) if os.path.isabs(source) else source))
     return rows
 
-# %% ../nbs/library/00_settings.ipynb #cell-043
+# %% ../nbs/library/00_settings.ipynb #cell-046
 def settings_html(settings: Settings) -> str:
     "The settings and the choices made from them, as an HTML table."
     rows = settings_rows(settings) + explain_choices(settings)
@@ -310,7 +320,7 @@ def settings_html(settings: Settings) -> str:
     body = "".join(f"<tr>{cell}</tr>" for cell in cells)
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
-# %% ../nbs/library/00_settings.ipynb #cell-046
+# %% ../nbs/library/00_settings.ipynb #cell-049
 def cache_dir() -> Path:
     "Where things are kept that can be made again. Not created here."
     import platformdirs
@@ -326,7 +336,7 @@ def state_dir() -> Path:
     given = os.environ.get(PREFIX + "STATE_DIR", "").strip()
     return read_path(given, Path.cwd()) if given else platformdirs.user_state_path("fer_lab", appauthor=False)
 
-# %% ../nbs/library/00_settings.ipynb #cell-049
+# %% ../nbs/library/00_settings.ipynb #cell-052
 def write_atomic(
     path: str | Path,
     data: bytes | str,  # text is written as UTF-8
