@@ -44,7 +44,7 @@ lab: .venv/lab.stamp
 
 test: .venv/dev.stamp
 	$(BIN)/ruff check .
-	$(BIN)/pytest --numprocesses 2 --dist worksteal
+	$(BIN)/pytest --numprocesses 2 --dist loadgroup
 
 bench: .venv/dev.stamp
 	$(BIN)/pytest tests/benchmarks --numprocesses 0 --benchmark-only -s

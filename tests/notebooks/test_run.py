@@ -1,0 +1,35 @@
+"""Every notebook runs from its first cell to its last, in the time a smoke test has."""
+
+import time
+from pathlib import Path
+
+import nbformat
+import papermill
+import pytest
+
+NBS = Path(__file__).parent.parent.parent / "nbs"
+NOTEBOOKS = sorted(path for path in NBS.rglob("*.ipynb") if not any(part[0] in "._" for part in path.parts))
+
+
+def execute(path: Path, out: Path, monkeypatch, dataset: str) -> float:
+    """Seconds that `path` took; raises what a cell raised. Runs it makes go beside `out`."""
+    monkeypatch.setenv("FER_LAB_BUDGET", "smoke")
+    monkeypatch.setenv("FER_LAB_DATASET", dataset)
+    monkeypatch.setenv("FER_LAB_RUNS_DIR", str(out.parent / "runs"))
+    start = time.perf_counter()
+    papermill.execute_notebook(path, out, cwd=path.parent, kernel_name="python3", progress_bar=False)
+    return time.perf_counter() - start
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=[path.relative_to(NBS).as_posix() for path in NOTEBOOKS])
+def test_runs_on_synthetic_faces(path, tmp_path, monkeypatch, record_property):
+    record_property("seconds", round(execute(path, tmp_path / "out.ipynb", monkeypatch, "synthetic"), 1))
+    done = nbformat.read(tmp_path / "out.ipynb", as_version=4)
+    ran = [cell.execution_count for cell in done.cells if cell.cell_type == "code" and cell.source.strip()]
+    assert ran == list(range(1, len(ran) + 1))
+
+
+@pytest.mark.parametrize("path", [p for p in NOTEBOOKS if p.parent.name == "papers"], ids=lambda path: path.name)
+def test_runs_on_fer2013(path, tmp_path, monkeypatch, record_property, fer2013, fer2013_folder):
+    monkeypatch.setenv("FER_LAB_DATA_DIR", str(fer2013_folder.parent))
+    record_property("seconds", round(execute(path, tmp_path / "out.ipynb", monkeypatch, "fer2013"), 1))
