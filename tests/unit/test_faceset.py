@@ -1,0 +1,105 @@
+"A FaceSet keeps pixels as bytes, shares them between subsets, and refuses parts that do not fit."
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fer_lab.faceset import FER7, FaceSet, FaceSetError
+
+
+def noise(n=12, seed=0, **fields):
+    rng = np.random.default_rng(seed)
+    return FaceSet("noise", rng.integers(0, 256, (n, 1, 6, 6), dtype=np.uint8), rng.integers(0, 7, n), FER7, **fields)
+
+
+@given(st.lists(st.integers(0, 11), max_size=30), st.lists(st.integers(0, 29), max_size=10))
+def test_subset_of_subset_is_indexing_twice_and_copies_nothing(first, second):
+    faces = noise()
+    second = [i for i in second if i < len(first)]
+    chosen = faces.subset(first).subset(second)
+    expected = np.array(first, int)[second]
+    assert chosen.frames is faces.frames
+    assert (chosen.labels == faces.labels[expected]).all()
+    assert (chosen.meta["id"].to_numpy() == faces.meta["id"].to_numpy()[expected]).all()
+    assert (chosen.stills() == faces.frames[expected]).all()
+
+
+def test_boolean_mask_and_positions_choose_the_same():
+    faces = noise()
+    mask = faces.labels == faces.labels[0]
+    assert faces.subset(mask).fingerprint == faces.subset(np.flatnonzero(mask)).fingerprint
+
+
+def test_peaks_take_the_apex_or_the_last_frame():
+    meta = pd.DataFrame({"apex": [1, np.nan]})
+    faces = FaceSet("clips", noise().frames, [0, 1], FER7, meta, spans=[[2, 6], [6, 12]])
+    assert faces.peaks().spans.tolist() == [[3, 4], [11, 12]]
+    assert faces.subset([1]).peaks().spans.tolist() == [[11, 12]]
+    assert faces.sequence(0).shape == (4, 1, 6, 6)
+    with pytest.raises(FaceSetError, match="peaks"):
+        faces.batch()
+
+
+def test_apex_outside_its_item_is_refused():
+    faces = FaceSet("clip", noise().frames, [0], FER7, pd.DataFrame({"apex": [4]}), spans=[[2, 6]])
+    with pytest.raises(FaceSetError, match="apex"):
+        faces.peaks()
+
+
+@pytest.mark.parametrize("change", ["pixel", "label", "id"])
+def test_fingerprint_follows_pixels_labels_and_ids(change):
+    faces, ids = noise(), np.arange(12).astype(str)
+    frames, labels = faces.frames.copy(), faces.labels.copy()
+    if change == "pixel":
+        frames[3, 0, 2, 2] ^= 1
+    if change == "label":
+        labels[3] = (labels[3] + 1) % 7
+    if change == "id":
+        ids[3] = "someone else"
+    other = FaceSet("other name", frames, labels, FER7, pd.DataFrame({"id": ids}))
+    assert other.fingerprint != faces.fingerprint
+    assert FaceSet("other name", faces.frames.copy(), faces.labels, FER7).fingerprint == faces.fingerprint
+
+
+@pytest.mark.parametrize("fields, message", [
+    ({"frames": np.zeros((2, 1, 4, 4), np.float32)}, "uint8"),
+    ({"frames": np.zeros((2, 4, 4), np.uint8)}, r"\[M, C, H, W\]"),
+    ({"labels": [0, 7]}, "-1 .unlabelled. to 6"),
+    ({"labels": [0, -2]}, "-1 .unlabelled. to 6"),
+    ({"labels": [0, 1, 2]}, "inside the 2 frames"),
+    ({"meta": pd.DataFrame({"subject": ["A"]})}, "one row an item"),
+    ({"spans": [[0, 1], [1, 1]]}, "non-empty range"),
+    ({"spans": [[0, 1]]}, r"\[2, 2\]"),
+    ({"landmarks": np.zeros((3, 68, 2))}, "landmarks must have one row a frame"),
+])
+def test_parts_that_do_not_fit_are_named(fields, message):
+    parts = {"frames": np.zeros((2, 1, 4, 4), np.uint8), "labels": [0, 1], "space": FER7} | fields
+    with pytest.raises(FaceSetError, match=message):
+        FaceSet("wrong", **parts)
+
+
+def test_tensors_and_memory_maps_are_taken_as_they_are(tmp_path):
+    tensor = torch.zeros(2, 1, 4, 4, dtype=torch.uint8)
+    assert np.shares_memory(FaceSet("t", tensor, [0, 1], FER7).frames, tensor.numpy())
+    np.save(tmp_path / "faces.npy", tensor.numpy())
+    mapped = np.load(tmp_path / "faces.npy", mmap_mode="r")
+    faces = FaceSet("m", mapped, [0, 1], FER7)
+    assert isinstance(faces.subset([1]).frames, np.memmap)
+    batch = faces.batch([0])
+    batch[:] = 9  # a batch is a copy: changing it must not reach the read-only file
+    assert (mapped == 0).all()
+
+
+def test_pixel_keys_are_equal_exactly_for_equal_images():
+    frames = noise().frames.copy()
+    frames[7] = frames[2]
+    keys = FaceSet("repeat", frames, np.zeros(12, int), FER7).pixel_keys()
+    assert keys[7] == keys[2] and len(np.unique([k.tobytes() for k in keys])) == 11
+
+
+def test_empty_set_works():
+    empty = noise().subset([])
+    assert len(empty) == 0 and empty.counts().sum() == 0 and empty.stills().shape == (0, 1, 6, 6)
+    assert "noise" in empty._repr_html_()

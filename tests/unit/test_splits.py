@@ -1,0 +1,103 @@
+"A split refuses what stands on two sides, by every rule, and writes down each opening of its test set."
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fer_lab.faceset import FER7, FaceSet
+from fer_lab.splits import LeakError, Split, SplitError, holdout, official, split_for
+
+
+def people(n_people=8, each=5, seed=0, **meta):
+    n, rng = n_people * each, np.random.default_rng(seed)
+    columns = {"subject": np.repeat([f"S{i}" for i in range(n_people)], each)} | meta
+    return FaceSet("people", rng.integers(0, 256, (n, 1, 5, 5), dtype=np.uint8), rng.integers(0, 7, n), FER7, pd.DataFrame(columns))
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.integers(3, 12), st.integers(1, 4), st.integers(0, 100))
+def test_holdout_puts_each_person_on_one_side_and_loses_nobody(n_people, each, seed):
+    faces = people(n_people, each)
+    split = holdout(faces, seed=seed)
+    sides = [set(faces.meta.subject.iloc[i]) for i in (split.train_index, split.val_index, split.test_index)]
+    assert all(sides) and not (sides[0] & sides[1] or sides[0] & sides[2] or sides[1] & sides[2])
+    everyone = np.concatenate([split.train_index, split.val_index, split.test_index])
+    assert sorted(everyone) == list(range(len(faces)))
+
+
+def test_same_seed_same_split_other_seed_other_split():
+    faces = people()
+    assert holdout(faces, seed=3).fingerprint == holdout(faces, seed=3).fingerprint
+    assert len({holdout(faces, seed=s).fingerprint for s in range(6)}) > 1
+
+
+@pytest.mark.parametrize("sides", [("train", "val"), ("train", "test"), ("val", "test")])
+@pytest.mark.parametrize("rule", ["subject", "sequence", "identical image"])
+def test_a_planted_leak_is_refused(rule, sides):
+    faces = people(3, 6, sequence=np.arange(18))
+    index = {"train": np.arange(6), "val": np.arange(6, 12), "test": np.arange(12, 18)}
+    frames, meta = faces.frames.copy(), faces.meta.copy()
+    source, target = index[sides[0]][0], index[sides[1]][-1]
+    if rule == "identical image":
+        frames[target] = frames[source]
+    else:
+        meta.loc[target, ["subject", "sequence"] if rule == "sequence" else ["subject"]] = meta.loc[source]
+    leaky = FaceSet("leaky", frames, faces.labels, FER7, meta)
+    allowed = {"subject": "only the clip is tested here"} if rule == "sequence" else {}
+    with pytest.raises(LeakError, match=rule):
+        Split(leaky, "by hand", **{f"{k}_index": v for k, v in index.items()}, allows=allowed)
+    split = Split(leaky, "by hand", **{f"{k}_index": v for k, v in index.items()}, allows=allowed | {rule: "shown on purpose"})
+    row = split.leaks().query("rule == @rule and side == @sides[0] and `other side` == @sides[1]").iloc[0]
+    assert row["items shared"] == 1 and row["allowed because"] == "shown on purpose"
+
+
+def test_the_same_item_on_two_sides_can_never_be_allowed():
+    with pytest.raises(LeakError, match="two sides"):
+        Split(people(), "by hand", [0, 1], [1, 2], [3], allows=dict.fromkeys(["subject", "identical image"], "because"))
+
+
+def test_positions_outside_the_faces_are_refused():
+    with pytest.raises(SplitError, match=r"0\.\.39"):
+        Split(people(), "by hand", [0], [1], [40], allows={"subject": "only positions are tested here"})
+
+
+def test_holdout_names_the_columns_there_are_and_needs_three_groups():
+    with pytest.raises(SplitError, match="'person'.*subject"):
+        holdout(people(), by="person")
+    with pytest.raises(SplitError, match="at least 3"):
+        holdout(people(2))
+
+
+def usage_faces(usage):
+    rng = np.random.default_rng(0)
+    return FaceSet("fer", rng.integers(0, 256, (len(usage), 1, 5, 5), dtype=np.uint8), np.arange(len(usage)) % 7, FER7, pd.DataFrame({"usage": usage}))
+
+
+def test_official_takes_the_sides_of_the_data_set_and_keeps_its_repeats_by_name():
+    faces = usage_faces(["Training"] * 6 + ["PublicTest"] * 2 + ["PrivateTest"] * 2)
+    frames = faces.frames.copy()
+    frames[9] = frames[0]
+    split = split_for(FaceSet("fer", frames, faces.labels, FER7, faces.meta))
+    assert split.protocol == "official" and list(split.test_index) == [8, 9]
+    assert "comparable" in split.allows["identical image"]
+    assert split.leaks().query("`other side` == 'test' and side == 'train'")["items shared"].item() == 1
+
+
+def test_official_without_a_test_side_says_which_is_missing():
+    with pytest.raises(SplitError, match="PrivateTest"):
+        official(usage_faces(["Training"] * 6 + ["PublicTest"] * 2))
+    with pytest.raises(SplitError, match="Training, PublicTest, PrivateTest"):
+        official(people())
+
+
+def test_every_opening_of_the_test_set_is_written_down(tmp_path, monkeypatch):
+    monkeypatch.setenv("FER_LAB_STATE_DIR", str(tmp_path))
+    split, other = holdout(people()), holdout(people(seed=1))
+    assert len(split.openings()) == 0
+    test = split.open_test("a")
+    assert sorted(test.meta["id"]) == sorted(split.faces.meta["id"].iloc[split.test_index])
+    split.open_test("b", purpose="again")
+    other.open_test("a")
+    assert len(split.openings()) == 2 and len(split.openings("a")) == 1 and len(other.openings()) == 1
+    assert not hasattr(split, "test")
