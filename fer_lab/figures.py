@@ -56,13 +56,13 @@ class FigureError(LabError, ValueError):
 class Figure(go.Figure):
     "A plotly figure that puts only its own JSON into a saved notebook."
 
-    def _repr_mimebundle_(self, include=None, exclude=None, **kwargs):
-        chosen = plotly.io.renderers.default or ""
-        if chosen and not {"plotly_mimetype", "vscode"} & set(chosen.split("+")):
-            return super()._repr_mimebundle_(include, exclude, **kwargs)
-        return {MIMETYPE: json.loads(self.to_json())}
+    def _ipython_display_(self):
+        chosen = plotly.io.renderers.default or "plotly_mimetype"
+        if not {"plotly_mimetype", "vscode"} & set(chosen.split("+")):
+            return super()._ipython_display_()
+        from IPython.display import display  # only a notebook gets here
 
-    _ipython_display_ = None  # plotly's own would store HTML and JavaScript as well
+        display({MIMETYPE: json.loads(self.to_json())}, raw=True)
 
 # %% ../nbs/library/14_figures.ipynb #cell-011
 def figure_bytes(figure: go.Figure) -> int:
@@ -78,7 +78,7 @@ def alt_text(figure: go.Figure) -> str:  # "" where there is none
 def template() -> go.layout.Template:
     "The look of every figure: transparent, readable on light and dark, little ink."
     axis = {"gridcolor": FAINT, "zeroline": False, "linecolor": INK, "ticks": "", "automargin": True,
-            "title": {"standoff": 8}}
+            "title": {"standoff": 8, "font": {"size": 13}}}
     layout = {
         "paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)", "colorway": list(SERIES),
         "font": {"family": "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif", "size": 13, "color": INK},
@@ -275,22 +275,17 @@ def _heat_sheet(tiles, heat: dict, rows, gap: int, cell: int, title: str) -> Fig
     figure = Figure(_heat_trace(z, cell, signed))
     _place(figure, pictures)
     names = ["face", *heat]
-    figure.add_scatter(x=(corners[:columns, 0] + w / 2).tolist(), y=[-h * 0.1] * columns, text=names, mode="text", hoverinfo="skip")
-    left = _row_names(figure, rows, corners[::columns, 1] + h / 2, w)
-    size = _canvas(figure, (left, pictures.shape[1]), (-0.22 * h, pictures.shape[0] - gap), width=700, largest=170 / w)
+    margin = 0 if rows is None else 16 + 7.5 * max(map(len, rows))  # screen pixels
+    scale = min(170 / w, (676 - margin) / pictures.shape[1])
+    figure.add_scatter(x=(corners[:columns, 0] + w / 2).tolist(), y=[-11 / scale] * columns, text=names, mode="text", hoverinfo="skip")
+    if rows is not None:
+        figure.add_scatter(x=[-6 / scale] * n, y=(corners[::columns, 1] + h / 2).tolist(), text=rows, mode="text", textposition="middle left", hoverinfo="skip")
+    size = _canvas(figure, (-margin / scale, pictures.shape[1]), (-22 / scale, pictures.shape[0] - gap), width=700, largest=scale)
     note = "Per cent of the strongest value in each map" + (f", in cells of {cell} × {cell} pixels." if cell > 1 else ".")
     figure.update_layout(margin_r=66)
     return finish(figure, title, _heat_words(heat, rows), note=note, width=size["width"] + 60, height=size["height"])
 
 # %% ../nbs/library/14_figures.ipynb #cell-028
-def _row_names(figure: Figure, rows, y: np.ndarray, w: int) -> float:
-    "Writes a name before each row; returns where the canvas has to begin."
-    if rows is None:
-        return 0
-    figure.add_scatter(x=[-w * 0.06] * len(rows), y=y.tolist(), text=list(rows), mode="text", textposition="middle left", hoverinfo="skip")
-    return -w * 0.08 * (2 + max(map(len, rows)))
-
-
 def _heat_words(heat: Mapping[str, np.ndarray], rows) -> str:
     "Where each map is strongest, in words."
     def place(z):
@@ -340,8 +335,8 @@ def _epochs(seeds: list[pd.DataFrame]) -> list[int]:
 
 def _two_panels(figure: Figure, left: str, right: str) -> None:
     figure.update_layout(
-        xaxis={"domain": [0, 0.46], "title": {"text": "epoch"}}, yaxis={"title": {"text": left}, "rangemode": "tozero"},
-        xaxis2={"domain": [0.55, 1], "title": {"text": "epoch"}, "anchor": "y2"},
+        xaxis={"domain": [0, 0.45], "title": {"text": "epoch"}}, yaxis={"title": {"text": left}, "rangemode": "tozero"},
+        xaxis2={"domain": [0.56, 1], "title": {"text": "epoch"}, "anchor": "y2"},
         yaxis2={"title": {"text": right}, "tickformat": ".0%", "anchor": "x2"}, hovermode="x", margin={"t": 26})
 
 # %% ../nbs/library/14_figures.ipynb #cell-033
@@ -375,9 +370,10 @@ def _marks(figure: Figure, runs: dict, score: str, selected: int | None, stages:
     if selected not in epochs:
         raise FigureError(f"selected={selected} is no epoch of the history; it has {epochs[0]} to {epochs[-1]}.")
     value = float(run[score].iloc[epochs.index(selected)])
-    figure.add_scatter(x=[selected], y=[value], xaxis="x2", yaxis="y2", mode="markers+text", text=[f"kept: {value:.1%}"],
-                       textposition="bottom center", showlegend=False, hoverinfo="skip",
+    figure.add_scatter(x=[selected], y=[value], xaxis="x2", yaxis="y2", mode="markers", showlegend=False, hoverinfo="skip",
                        marker={"size": 12, "color": "rgba(0,0,0,0)", "line": {"color": INK, "width": 2}})
+    figure.add_annotation(x=selected, y=value, xref="x2", yref="y2", text=f"kept: {value:.1%}", ax=0, ay=48, standoff=8,
+                          arrowcolor=INK, arrowwidth=1, arrowhead=0)
 
 
 def _curve_words(runs: dict, score: str, selected: int | None) -> str:
@@ -434,13 +430,15 @@ def per_class(
     recall = np.divide(np.diag(counts), n, out=np.zeros(len(names)), where=n > 0)
     low, high = wilson(np.diag(counts), n)
     label = [f"{name} ({k:,})" for name, k in zip(names, n, strict=True)]
-    figure = Figure(go.Bar(y=label, x=recall.round(4).tolist(), orientation="h", marker={"color": colours_of(names), "cornerradius": 3},
-                           error_x={"array": (high - recall).round(4).tolist(), "arrayminus": (recall - low).round(4).tolist(), "color": INK, "thickness": 1.5, "width": 4},
-                           hovertemplate="%{y}: %{x:.1%}<extra></extra>"))
+    figure = Figure(go.Bar(y=label, x=recall.round(4).tolist(), orientation="h", hovertemplate="%{y}: %{x:.1%}<extra></extra>",
+                           marker={"color": colours_of(names), "opacity": 0.4, "cornerradius": 3}))
+    for y, colour, r, a, b in zip(label, colours_of(names), recall, low, high, strict=True):
+        figure.add_scatter(x=[round(a, 4), round(b, 4)], y=[y, y], mode="lines", line={"color": colour, "width": 4}, hoverinfo="skip")
+        figure.add_scatter(x=[round(r, 4)], y=[y], mode="markers", marker={"color": colour, "size": 11}, hoverinfo="skip")
     figure.update_layout(xaxis={"range": [0, 1], "tickformat": ".0%", "title": {"text": "recall: share of the class that is recognised"}},
-                         yaxis={"autorange": "reversed", "showgrid": False}, bargap=0.35)
+                         yaxis={"autorange": "reversed", "showgrid": False}, bargap=0.35, showlegend=False)
     words = ", ".join(f"{name} {r:.0%} ({a:.0%} to {b:.0%}, n = {k})" for name, r, a, b, k in zip(names, recall, low, high, n, strict=True))
-    return finish(figure, title, f"Bars of recall by class: {words}.", note="In brackets the number of faces; lines are 95 % intervals.",
+    return finish(figure, title, f"Bars of recall by class: {words}.", note="In brackets the number of faces; dark lines are 95 % intervals.",
                   height=60 + 34 * len(names))
 
 # %% ../nbs/library/14_figures.ipynb #cell-045
@@ -457,27 +455,28 @@ def intervals(
         raise FigureError(f"intervals need the columns name, estimate, low and high; {', '.join(sorted(missing))} missing.")
     figure = Figure()
     if matters:
-        figure.add_shape(type="rect", x0=-matters, x1=matters, y0=0, y1=1, yref="y domain", fillcolor=FAINT, line_width=0, layer="below")
+        figure.add_shape(type="rect", x0=-matters, x1=matters, y0=0, y1=1, yref="y domain", fillcolor=FAINT, opacity=0.6, line_width=0, layer="below")
     figure.add_shape(type="line", x0=0, x1=0, y0=0, y1=1, yref="y domain", line={"color": INK, "width": 1.5})
     sure = ((table["low"] > 0) | (table["high"] < 0)).to_numpy()
-    for row, clear in zip(table.to_dict("records"), sure, strict=True):
-        _interval_row(figure, row, SERIES[0] if clear else SERIES[5], unit)
+    for y, (row, clear) in enumerate(zip(table.to_dict("records"), sure, strict=True)):
+        _interval_row(figure, y, row, SERIES[0] if clear else SERIES[5], unit)
+    names = list(table["name"])
     figure.update_layout(xaxis={"title": {"text": f"difference in {unit}"}}, showlegend=False,
-                         yaxis={"autorange": "reversed", "showgrid": False, "type": "category"})
+                         yaxis={"range": [len(names) - 0.4, -0.6], "showgrid": False, "tickvals": list(range(len(names))), "ticktext": names})
     note = f"Lines: 95 % intervals.{f' Grey: less than ±{matters:g} {unit} would not matter.' if matters else ''}"
     words = "; ".join(f"{r['name']} {r['estimate']:+.2g} ({r['low']:+.2g} to {r['high']:+.2g})" for r in table.to_dict("records"))
     return finish(figure, title, f"Differences in {unit} with intervals: {words}.", note=note, height=70 + 44 * len(table))
 
 # %% ../nbs/library/14_figures.ipynb #cell-046
-def _interval_row(figure: Figure, row: dict, colour: str, unit: str) -> None:
+def _interval_row(figure: Figure, y: int, row: dict, colour: str, unit: str) -> None:
     seeds = row.get("seeds")
     if isinstance(seeds, (list, tuple, np.ndarray)):
-        figure.add_scatter(x=list(map(float, seeds)), y=[row["name"]] * len(seeds), mode="markers", hovertemplate="seed: %{x:+.2f}<extra></extra>",
-                           marker={"size": 6, "color": colour, "opacity": 0.45})
-    figure.add_scatter(x=[row["low"], row["high"]], y=[row["name"]] * 2, mode="lines", line={"color": colour, "width": 4}, hoverinfo="skip")
+        figure.add_scatter(x=[round(float(v), 3) for v in seeds], y=[y + 0.24] * len(seeds), mode="markers", hovertemplate="seed: %{x:+.2f}<extra></extra>",
+                           marker={"size": 7, "color": colour, "opacity": 0.6})
+    figure.add_scatter(x=[row["low"], row["high"]], y=[y, y], mode="lines", line={"color": colour, "width": 4}, hoverinfo="skip", cliponaxis=False)
     text = f"{row['name']}: {row['estimate']:+.2f} {unit} ({row['low']:+.2f} to {row['high']:+.2f})"
-    figure.add_scatter(x=[row["estimate"]], y=[row["name"]], mode="markers", text=[text], hovertemplate="%{text}<extra></extra>",
-                       marker={"size": 12, "color": colour, "line": {"color": "rgba(255,255,255,0.8)", "width": 1}})
+    figure.add_scatter(x=[row["estimate"]], y=[y], mode="markers", text=[text], hovertemplate="%{text}<extra></extra>",
+                       marker={"size": 13, "color": colour})
 
 # %% ../nbs/library/14_figures.ipynb #cell-049
 def reliability(
@@ -570,9 +569,9 @@ def theta_grid(
     _place(figure, warped.transpose(1, 2, 0), x=right)
     _draw_lines(figure, lines, SERIES[1])
     _draw_lines(figure, grid_lines(np.eye(2, 3), (h, w)) + [right, 0], SERIES[1])
-    figure.add_scatter(x=[w / 2, right + w / 2], y=[-h * (spill + 0.07)] * 2, text=["the face, and where it is sampled", "what the network sees"],
+    figure.add_scatter(x=[w / 2, right + w / 2], y=[-h * (spill + 0.045)] * 2, text=["the face, and where it is sampled", "what the network sees"],
                        mode="text", hoverinfo="skip")
-    size = _canvas(figure, (-w * spill, right + w * 1.02), (-h * (spill + 0.15), h * (1 + spill)), largest=320 / w)
+    size = _canvas(figure, (-w * spill, right + w * 1.02), (-h * (spill + 0.08), h * (1 + spill)), largest=320 / w)
     return finish(figure, title, _theta_words(theta), note=_theta_words(theta), **size)
 
 # %% ../nbs/library/14_figures.ipynb #cell-058
@@ -662,13 +661,15 @@ def occlusion(
                          colorbar={"tickvals": [-top, 0, top], "ticksuffix": "", "title": {"text": "points", "font": {"size": 12}}})
     _place(figure, image.transpose(1, 2, 0))
     _rings(figure, flips, rows, columns, list(classes))
-    figure.add_shape(type="rect", x0=0, y0=0, x1=window, y1=window, line={"color": INK, "width": 2, "dash": "dot"})
+    figure.add_shape(type="rect", x0=0, y0=0, x1=window, y1=window, line={"color": "#FFFFFF", "width": 2, "dash": "dot"})
     h, w = image.shape[1:]
     size = _canvas(figure, (0, w), (0, h), largest=360 / w)
-    figure.update_layout(margin_r=80, showlegend=bool((flips >= 0).any()), legend={"orientation": "v", "x": 1.3, "y": 1, "yanchor": "top"})
+    changed = int((flips >= 0).sum())
+    figure.update_layout(margin_r=80, margin_t=26 if changed else 0, showlegend=bool(changed))
     at = np.unravel_index(drop.argmax(), drop.shape)
-    words = f"Hiding {window} × {window} pixels costs at most {100 * drop.max():.0f} points (at row {rows[at[0]]:.0f}, column {columns[at[1]]:.0f}); the answer changes at {int((flips >= 0).sum())} of {flips.size} places."
-    return finish(figure, title, words, note=words, width=size["width"] + 200, height=size["height"])
+    note = f"Hiding {window} × {window} pixels costs up to {100 * drop.max():.0f} points; the answer changes at {changed} of {flips.size} places."
+    words = f"{note} It costs most around row {rows[at[0]]:.0f}, column {columns[at[1]]:.0f}."
+    return finish(figure, title, words, note=note, width=size["width"] + 70, height=size["height"])
 
 # %% ../nbs/library/14_figures.ipynb #cell-065
 def _rings(figure: Figure, flips: np.ndarray, rows: np.ndarray, columns: np.ndarray, classes: list[str]) -> None:
@@ -676,6 +677,8 @@ def _rings(figure: Figure, flips: np.ndarray, rows: np.ndarray, columns: np.ndar
     for label in np.unique(flips[flips >= 0]):
         y, x = np.nonzero(flips == label)
         name = classes[label] if label < len(classes) else f"class {label}"
+        figure.add_scatter(x=columns[x].tolist(), y=rows[y].tolist(), mode="markers", showlegend=False, hoverinfo="skip",
+                           marker={"size": 13, "color": "rgba(0,0,0,0)", "line": {"width": 5, "color": "#FFFFFF"}})
         figure.add_scatter(x=columns[x].tolist(), y=rows[y].tolist(), mode="markers", name=f"becomes {name}", hovertemplate=f"becomes {name}<extra></extra>",
                            marker={"size": 11, "color": "rgba(0,0,0,0)", "line": {"width": 3, "color": colours_of([name])[0]}})
 
