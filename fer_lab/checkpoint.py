@@ -62,14 +62,24 @@ def load_weights(
         raise CheckpointError(f"{path} ({len(data):,} bytes) is not the file its card describes: the sha256 differs. "
                               "Copy the folder again from where it came, or train again.")
     try:
-        model.load_state_dict(safetensors_load(data))
+        weights = safetensors_load(data)
     except SafetensorError as error:
         raise CheckpointError(f"{path} is not a safetensors file: {error}. (A pickled model is never opened here.)") from None
-    except RuntimeError as error:
-        raise CheckpointError(f"{path} holds another architecture than {type(model).__name__}: {str(error).splitlines()[1].strip()}") from None
+    _check_architecture(model, weights, path)
+    model.load_state_dict(weights)
     return card
 
-# %% ../nbs/library/09_checkpoint.ipynb #cell-013
+# %% ../nbs/library/09_checkpoint.ipynb #cell-009
+def _check_architecture(model: torch.nn.Module, weights: dict[str, torch.Tensor], path: Path) -> None:
+    "Compare before loading, so that a refused file leaves the model as it was."
+    expected = {key: tuple(value.shape) for key, value in model.state_dict().items()}
+    found = {key: tuple(value.shape) for key, value in weights.items()}
+    if expected != found:
+        key = next(key for key in (*expected, *found) if expected.get(key) != found.get(key))
+        raise CheckpointError(f"{path} holds another architecture than this {type(model).__name__}: {key} should have shape "
+                              f"{expected.get(key, 'none')} and has {found.get(key, 'none')}. Build the model from the card's config.")
+
+# %% ../nbs/library/09_checkpoint.ipynb #cell-014
 def save_state(path: Path, state: dict) -> None:
     "Write a training state in one step: a crash leaves the old file or the new one, never half of each."
     buffer = io.BytesIO()

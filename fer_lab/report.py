@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import platform
 import subprocess
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -249,7 +250,7 @@ def load_report(folder: Path) -> Report:
         facts = json.loads((folder / "report.json").read_text(encoding="utf-8"))
         with np.load(folder / "predictions.npz", allow_pickle=False) as arrays:
             arrays = dict(arrays)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise ReportError(f"{folder} holds no complete report (report.json and predictions.npz): {error}") from error
     return Report(facts["name"], arrays["labels"], arrays["probabilities"], tuple(facts["classes"]), facts["context"], arrays.get("groups"))
 

@@ -1,0 +1,91 @@
+"Augmentation: the right geometry, the same numbers for the same seed, and nothing at all when every size is 0."
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torchvision.transforms.v2 import functional as tv
+
+from fer_lab.augment import Augment, augment, to_float, to_uint8
+
+OFF = dict(flip=0, rotate=0, translate=0, scale=0, light=0, erase=0)
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def smooth(n=4, size=32):
+    "Smooth images, so that interpolation differs little between implementations."
+    noise = torch.rand(n, 1, 6, 6, generator=generator())
+    return torch.nn.functional.interpolate(noise, size=size, mode="bicubic", align_corners=False).mul(1.2).sub(0.6).clamp(-1, 1)
+
+
+class Fixed(Augment):
+    "Always the given map."
+    def theta(self, n, generator):
+        return torch.tensor(self.map).expand(n, 2, 3)
+
+
+def test_bytes_survive_the_way_to_floats_and_back():
+    grey = torch.arange(256, dtype=torch.uint8)
+    assert to_float(grey).min() == -1 and to_float(grey).max() == 1
+    assert torch.equal(to_uint8(to_float(grey)), grey)
+
+
+def test_everything_off_changes_nothing():
+    x = smooth()
+    assert torch.allclose(augment(x, Augment(**OFF), generator()), x, atol=1e-6)
+
+
+def test_flip_always_is_a_mirror_image():
+    x = smooth()
+    assert torch.allclose(augment(x, Augment(**OFF | {"flip": 1}), generator()), x.flip(3), atol=1e-5)
+
+
+def test_quarter_turn_is_rot90():
+    x, quarter = smooth(), Fixed(**OFF)
+    Fixed.map = [[0.0, 1.0, 0.0], [-1.0, 0.0, 0.0]]
+    assert torch.allclose(augment(x, quarter, generator()), x.rot90(-1, (2, 3)), atol=1e-5)
+
+
+@pytest.mark.parametrize("angle, shift, scale", [(12.0, (0, 0), 1.0), (0.0, (4, -2), 1.0), (-9.0, (3, 1), 1.1), (0.0, (0, 0), 0.9)])
+def test_affine_maps_agree_with_torchvision(angle, shift, scale):
+    "torchvision describes what happens to the picture, theta where to look: the inverse."
+    x, size, turn = smooth(), 32, math.radians(angle)
+    forward = torch.tensor([[math.cos(turn) * scale, -math.sin(turn) * scale, shift[0]], [math.sin(turn) * scale, math.cos(turn) * scale, shift[1]], [0, 0, 1]])
+    inverse = torch.linalg.inv(forward.double()).float()[:2]
+    inverse[:, 2] *= 2 / size
+    Fixed.map = inverse.tolist()
+    expected = tv.affine(x, angle=angle, translate=list(shift), scale=scale, shear=[0.0, 0.0], interpolation=tv.InterpolationMode.BILINEAR)
+    inside = (slice(None), slice(None), slice(8, 24), slice(8, 24))
+    assert torch.allclose(augment(x, Fixed(**OFF), generator())[inside], expected[inside], atol=0.02)
+
+
+@given(st.integers(0, 1000), st.floats(0, 45), st.floats(0, 0.3), st.floats(0, 0.3))
+def test_maps_stay_within_the_sizes_asked_for(seed, rotate, translate, scale):
+    theta = Augment(**OFF | {"rotate": rotate, "translate": translate, "scale": scale}).theta(64, generator(seed))
+    zoom = theta[:, :, 0].norm(dim=1)
+    angle = torch.rad2deg(torch.atan2(theta[:, 1, 0], theta[:, 0, 0]))
+    assert (angle.abs() <= rotate + 1e-2).all()
+    assert (1 / zoom <= 1 + scale + 1e-4).all() and (1 / zoom >= 1 - scale - 1e-4).all()
+    assert (theta[:, :, 2].abs() <= 2 * translate + 1e-5).all()
+
+
+def test_same_seed_same_batch_and_faces_differ_from_each_other():
+    x, how = smooth(1).expand(8, 1, 32, 32), Augment(erase=0.5)
+    first, again, other = (augment(x, how, generator(seed)) for seed in (1, 1, 2))
+    assert torch.equal(first, again) and not torch.equal(first, other)
+    assert not torch.equal(first[0], first[1])
+    assert first.abs().max() <= 1
+
+
+def test_erasing_greys_one_rectangle_of_a_tenth_to_a_third_of_each_side():
+    x = torch.ones(200, 1, 40, 40)
+    grey = augment(x, Augment(**OFF | {"erase": 1.0}), generator()) == 0
+    rows, columns = grey.any(3).sum((1, 2)), grey.any(2).sum((1, 2))
+    assert torch.equal(grey.sum((1, 2, 3)), rows * columns)  # a full rectangle
+    assert rows.max() <= 13 and columns.max() <= 13 and rows.float().mean() > 5
+    share = (augment(x, Augment(**OFF | {"erase": 0.25}), generator()) == 0).flatten(1).any(1).float().mean()
+    assert 0.15 < share < 0.35

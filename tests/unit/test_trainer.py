@@ -1,0 +1,172 @@
+"The trainer learns, keeps the best epoch, continues exactly one run, and refuses what cannot be trained."
+import json
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from fer_lab.augment import Augment
+from fer_lab.faceset import FER7, FaceSet
+from fer_lab.report import evaluate
+from fer_lab.settings import load_settings
+from fer_lab.splits import Split
+from fer_lab.trainer import Recipe, Run, Trainer, TrainingError
+
+SETTINGS = load_settings(device="cpu", precision="fp32")
+RECIPE = Recipe(epochs=3, batch=16, lr=0.01, augment=Augment(flip=0, rotate=5), seed=0)
+UNCHECKED = {"identical image": "not the question here"}
+
+
+def bars(n=130, seed=0):
+    "Seven classes that differ in the position of a bright bar: easy to learn."
+    rng = np.random.default_rng(seed)
+    labels, frames = np.arange(n) % 7, rng.integers(0, 60, (n, 1, 14, 14), dtype=np.uint8)
+    for i, label in enumerate(labels):
+        frames[i, 0, 2 * label:2 * label + 2] += 180
+    return FaceSet("bars", frames, labels, FER7)
+
+
+def split(faces=None):
+    faces = faces or bars()
+    n = len(faces)
+    return Split(faces, "by hand", range(n - 60), range(n - 60, n - 30), range(n - 30, n), UNCHECKED)
+
+
+def network(seed=0):
+    torch.manual_seed(seed)
+    return torch.nn.Sequential(torch.nn.Conv2d(1, 8, 3), torch.nn.BatchNorm2d(8), torch.nn.ReLU(), torch.nn.Dropout(0.2),
+                               torch.nn.Flatten(), torch.nn.Linear(8 * 144, 7))
+
+
+def trainer(folder, model=None, recipe=RECIPE, **more):
+    return Trainer(model or network(), recipe, folder, settings=SETTINGS, progress=False, **more)
+
+
+@pytest.mark.parametrize("recipe", [RECIPE, replace(RECIPE, ema=0.8), replace(RECIPE, optimizer="sgd", schedule="constant", clip=1.0),
+                                    replace(RECIPE, optimizer="adam", label_smoothing=0.1, augment=None)])
+def test_it_learns_what_is_easy(tmp_path, recipe):
+    model = network()
+    run = trainer(tmp_path, model, replace(recipe, epochs=8)).fit(split())
+    assert run.card["val"]["war"] > 0.9
+    assert evaluate(model, split().val, "again").war == pytest.approx(run.card["val"]["war"])  # the model holds the kept weights
+
+
+def test_one_cycle_rises_then_falls_to_almost_nothing(tmp_path):
+    rates = []
+
+    class Watch:
+        def on_batch_end(self, trainer):
+            rates.append(trainer.optimizer.param_groups[0]["lr"])
+
+    trainer(tmp_path, callbacks=[Watch()]).fit(split())
+    peak = int(np.argmax(rates))
+    assert max(rates) == pytest.approx(RECIPE.lr, rel=0.05) and 0 < peak < len(rates) / 2 and rates[-1] < RECIPE.lr / 100
+
+
+def test_the_kept_weights_are_those_of_the_best_epoch(tmp_path):
+    class Spoil:
+        "Ruins the model before the last validation."
+        def on_batch_end(self, trainer):
+            if trainer.epoch == 4:
+                torch.nn.init.zeros_(trainer.model[5].weight)
+
+    run = trainer(tmp_path, recipe=replace(RECIPE, epochs=5), callbacks=[Spoil()]).fit(split())
+    assert run.history.val_war.iloc[-1] < run.card["val"]["war"] == run.history.val_war.max()
+    assert run.card["epoch"] == run.history.val_war.idxmax() + 1 < 5
+
+
+def test_patience_stops_early(tmp_path):
+    run = trainer(tmp_path, recipe=replace(RECIPE, epochs=50, lr=1e-12, patience=3)).fit(split())
+    assert len(run.history) == run.card["epoch"] + 3 < 50
+
+
+class Stop(Exception):
+    pass
+
+
+class StopIn:
+    "Stops in the middle of an epoch."
+    def __init__(self, epoch):
+        self.epoch = epoch
+
+    def on_batch_end(self, trainer):
+        if trainer.epoch + 1 == self.epoch:
+            raise Stop
+
+
+@pytest.mark.parametrize("ema", [0.0, 0.9])
+def test_a_stopped_run_goes_on_to_the_same_weights(tmp_path, ema):
+    recipe, whole, broken = replace(RECIPE, ema=ema), network(), network()
+    trainer(tmp_path / "whole", whole, recipe).fit(split())
+    for epoch in (1, 2, 3):  # stopped in every epoch, the first included
+        with pytest.raises(Stop):
+            trainer(tmp_path / "broken", network(), recipe, callbacks=[StopIn(epoch)]).fit(split())
+    run = trainer(tmp_path / "broken", broken, recipe).fit(split())
+    assert list(run.history.epoch) == [1, 2, 3]
+    assert all(torch.equal(a, b) for a, b in zip(whole.state_dict().values(), broken.state_dict().values(), strict=True))
+
+
+def test_a_finished_run_is_not_trained_again(tmp_path):
+    first = trainer(tmp_path).fit(split())
+    before = (tmp_path / "model.safetensors").read_bytes()
+    model = network(seed=5)
+    assert len(trainer(tmp_path, model).fit(split()).history) == len(first.history)
+    assert (tmp_path / "model.safetensors").read_bytes() == before
+
+
+@pytest.mark.parametrize("other", ["recipe", "split", "model"])
+def test_the_folder_of_another_run_is_refused(tmp_path, other):
+    trainer(tmp_path).fit(split())
+    recipe = replace(RECIPE, lr=0.5) if other == "recipe" else RECIPE
+    model = torch.nn.Linear(1, 1) if other == "model" else network()
+    faces = bars(seed=1) if other == "split" else bars()
+    with pytest.raises(TrainingError, match=f"another run.*{other}|{other}.*another run"):
+        trainer(tmp_path, model, recipe).fit(split(faces))
+
+
+def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_weights(tmp_path):
+    class Poison:
+        def on_epoch_start(self, trainer):
+            if trainer.epoch == 2:
+                trainer.model[5].bias.data.fill_(float("nan"))
+
+    with pytest.raises(TrainingError, match="nan in epoch 3"):
+        trainer(tmp_path, callbacks=[Poison()]).fit(split())
+    assert Run(tmp_path).card["epoch"] <= 2 and len(Run(tmp_path).history) == 2
+
+
+@pytest.mark.parametrize("spoil, message", [
+    (lambda f: Split(f, "x", [], range(9), range(9, 20), UNCHECKED), "train side of the split is empty"),
+    (lambda f: Split(f, "x", range(9), [], range(9, 20), UNCHECKED), "val side of the split is empty"),
+    (lambda f: Split(f, "x", range(0, 70, 7), range(71, 90), [], UNCHECKED), "only the class 'anger'"),
+    (lambda f: split(FaceSet("u", f.frames, np.where(np.arange(130) == 3, -1, f.labels), FER7)), "1 unlabelled"),
+])
+def test_what_cannot_be_trained_is_refused_before_the_first_step(tmp_path, spoil, message):
+    with pytest.raises(TrainingError, match=message):
+        trainer(tmp_path).fit(spoil(bars()))
+
+
+@pytest.mark.parametrize("wrong, message", [({"optimizer": "lion"}, "adamw, adam, sgd"), ({"schedule": "cosine"}, "onecycle"),
+                                            ({"select": "f1"}, "war, uar"), ({"epochs": 0}, "epochs"), ({"lr": -1.0}, "lr")])
+def test_a_wrong_recipe_names_what_is_allowed(wrong, message):
+    with pytest.raises(TrainingError, match=message):
+        Recipe(**wrong)
+
+
+def test_the_card_says_what_a_stranger_needs(tmp_path):
+    card = trainer(tmp_path).fit(split()).card
+    assert card["classes"] == list(FER7.classes) and card["split"] == split().fingerprint
+    assert card["recipe"]["augment"]["rotate"] == 5 and card["environment"]["torch"] == torch.__version__
+    assert card["selection"] == "best val WAR of 3 epochs" and card["input"]["shape"] == [1, 14, 14]
+    json.dumps(card)
+
+
+def test_the_last_single_image_does_not_break_batch_norm(tmp_path):
+    faces = bars(16 * 2 + 1 + 60)
+    assert np.isfinite(trainer(tmp_path).fit(split(faces)).history.loss).all()
+
+
+def test_history_of_a_run_without_epochs_is_empty(tmp_path):
+    assert isinstance(Run(tmp_path).history, pd.DataFrame) and Run(tmp_path).history.empty
