@@ -172,6 +172,7 @@ def readme(root: str | Path = ".") -> str:  # Markdown
 
     notebook = nbformat.read(Path(root) / "nbs" / "index.ipynb", as_version=4)
     notebook.cells = [cell for cell in notebook.cells if not HIDDEN.search(cell.source)]
+    notebook.metadata["language_info"] = {"name": "python"}  # names the language of code blocks
     text, _ = MarkdownExporter().from_notebook_node(notebook)
     note = "<!-- Made from nbs/index.ipynb by `make readme`. -->\n\n"
     return note + re.sub(r"\n{3,}", "\n\n", TARGET.sub(from_top, text)).strip() + "\n"

@@ -1,5 +1,6 @@
 """The repository as a place: notebooks clean and linked, a README that is current, a wheel that works on its own."""
 
+import ast
 import json
 import os
 import re
@@ -9,6 +10,7 @@ import sys
 import tomllib
 import zipfile
 from email.parser import Parser
+from importlib.metadata import packages_distributions
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -178,6 +180,21 @@ def test_every_dependency_is_pinned_and_every_pin_is_plain():
     for requirement in map(Requirement, wanted):
         pin = pins[canonicalize_name(requirement.name)]
         assert requirement.specifier.contains(str(pin.specifier).removeprefix("=="), prereleases=True), requirement
+
+
+def test_whatever_the_package_imports_is_declared():
+    names = set()
+    for module in (ROOT / "fer_lab").rglob("*.py"):
+        for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                names |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                names.add(node.module.split(".")[0])
+    declared = {canonicalize_name(Requirement(line).name) for line in PROJECT["project"]["dependencies"]}
+    comes_from = packages_distributions()
+    foreign = names - sys.stdlib_module_names - {"fer_lab"}
+    missing = {name for name in foreign if not declared & set(map(canonicalize_name, comes_from.get(name, [name])))}
+    assert not missing
 
 
 def test_the_change_log_knows_this_version():
