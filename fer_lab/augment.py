@@ -46,7 +46,8 @@ class Augment:
         angle, scale = angle * math.radians(self.rotate), 1 + scale * self.scale
         mirror = torch.where(_uniform(n, 1, generator)[:, 0] < 2 * self.flip - 1, -1.0, 1.0)
         cos, sin = angle.cos() / scale, angle.sin() / scale
-        return torch.stack([cos * mirror, -sin, 2 * self.translate * dx, sin * mirror, cos, 2 * self.translate * dy], 1).view(n, 2, 3)
+        rows = (cos * mirror, -sin, 2 * self.translate * dx, sin * mirror, cos, 2 * self.translate * dy)
+        return torch.stack(rows, 1).view(n, 2, 3)
 
 # %% ../nbs/library/06_augment.ipynb #cell-009
 def _uniform(n: int, k: int, generator: torch.Generator) -> Tensor:

@@ -64,7 +64,8 @@ def load_weights(
     try:
         weights = safetensors_load(data)
     except SafetensorError as error:
-        raise CheckpointError(f"{path} is not a safetensors file: {error}. (A pickled model is never opened here.)") from None
+        raise CheckpointError(f"{path} is not a safetensors file: {error}. "
+                              "(A pickled model is never opened here.)") from None
     _check_architecture(model, weights, path)
     model.load_state_dict(weights)
     return card
@@ -76,8 +77,9 @@ def _check_architecture(model: torch.nn.Module, weights: dict[str, torch.Tensor]
     found = {key: tuple(value.shape) for key, value in weights.items()}
     if expected != found:
         key = next(key for key in (*expected, *found) if expected.get(key) != found.get(key))
-        raise CheckpointError(f"{path} holds another architecture than this {type(model).__name__}: {key} should have shape "
-                              f"{expected.get(key, 'none')} and has {found.get(key, 'none')}. Build the model from the card's config.")
+        raise CheckpointError(f"{path} holds another architecture than this {type(model).__name__}: {key} should have "
+                              f"shape {expected.get(key, 'none')} and has {found.get(key, 'none')}. "
+                              "Build the model from the card's config.")
 
 # %% ../nbs/library/09_checkpoint.ipynb #cell-014
 def save_state(path: Path, state: dict) -> None:

@@ -85,9 +85,11 @@ def _completed(faces: FaceSet) -> dict:
     _check(spans.shape == (n, 2), f"{n} labels need spans of shape [{n}, 2]; got {list(spans.shape)}.")
     if n:
         _check(spans.min() >= 0 and spans.max() <= len(frames) and (spans[:, 0] < spans[:, 1]).all(),
-               f"every span must be a non-empty range inside the {len(frames)} frames; got {spans.min(0)}..{spans.max(0)}.")
+               f"every span must be a non-empty range inside the {len(frames)} frames; "
+               f"got {spans.min(0)}..{spans.max(0)}.")
         _check(labels.min() >= -1 and labels.max() < classes,
-               f"labels must be -1 (unlabelled) to {classes - 1} for {faces.space.name}; got {labels.min()}..{labels.max()}.")
+               f"labels must be -1 (unlabelled) to {classes - 1} for {faces.space.name}; "
+               f"got {labels.min()}..{labels.max()}.")
     return {"frames": frames, "labels": labels, "spans": spans, "meta": _checked_meta(faces.meta, n),
             **{key: _per_frame(key, getattr(faces, key), len(frames)) for key in ("landmarks", "aus", "regions")}}
 
@@ -127,12 +129,15 @@ def _runs(spans: np.ndarray, longest: int = 8192):
 # %% ../nbs/library/01_faceset.ipynb #cell-018
 def _summary(faces: FaceSet) -> pd.DataFrame:
     "What a reader wants to know at a glance."
-    meta, people = faces.meta, faces.meta.get("subject")
-    rows = {"faces": faces.name, "items": f"{len(faces):,}", "frames an item": "1" if faces.is_still else
-            f"{np.diff(faces.spans).min()} to {np.diff(faces.spans).max()}", "channels × height × width": " × ".join(map(str, faces.shape)),
-            "label space": faces.space.name, "subjects": "unknown" if people is None else f"{people.nunique():,}",
-            "per class": ", ".join(f"{name} {count:,}" for name, count in faces.counts().items()),
-            "known besides": ", ".join([c for c in meta if c != "id"] + [k for k in ("landmarks", "aus", "regions") if getattr(faces, k) is not None]) or "nothing"}
+    people, lengths = faces.meta.get("subject"), np.diff(faces.spans)
+    known = [column for column in faces.meta if column != "id"]
+    known += [key for key in ("landmarks", "aus", "regions") if getattr(faces, key) is not None]
+    rows = {"faces": faces.name, "items": f"{len(faces):,}",
+            "frames an item": "1" if faces.is_still else f"{lengths.min()} to {lengths.max()}",
+            "channels × height × width": " × ".join(map(str, faces.shape)),
+            "subjects": "unknown" if people is None else f"{people.nunique():,}",
+            f"per class ({faces.space.name})": ", ".join(f"{name} {count:,}" for name, count in faces.counts().items()),
+            "known besides": ", ".join(known) or "nothing"}
     return pd.DataFrame({"": rows})
 
 # %% ../nbs/library/01_faceset.ipynb #cell-019
@@ -169,7 +174,8 @@ def _apex_spans(faces: FaceSet) -> np.ndarray:
     start, stop = faces.spans.T
     apex = faces.meta["apex"].to_numpy(float) if "apex" in faces.meta else np.full(len(faces), np.nan)
     frame = np.where(np.isnan(apex), stop - 1, start + np.nan_to_num(apex)).astype(np.int64)
-    _check(((frame >= start) & (frame < stop)).all(), "meta.apex must lie inside its item, counted from the item's first frame.")
+    _check(((frame >= start) & (frame < stop)).all(),
+           "meta.apex must lie inside its item, counted from the item's first frame.")
     return np.stack([frame, frame + 1], 1)
 
 

@@ -5,6 +5,7 @@
 # %% ../nbs/library/07_report.ipynb #cell-003
 from __future__ import annotations
 
+import html
 import json
 import platform
 import subprocess
@@ -63,13 +64,18 @@ def war(confusion: np.ndarray) -> np.ndarray:
 def uar(confusion: np.ndarray) -> np.ndarray:
     "Mean recall over the classes that occur, from confusion counts [..., K, K]."
     hits, rows = np.diagonal(confusion, axis1=-2, axis2=-1), confusion.sum(-1)
-    return np.nanmean(np.divide(hits, rows, out=np.full(rows.shape, np.nan), where=rows > 0), -1)
+    return np.nanmean(_share(hits, rows), -1)
 
 
 def macro_f1(confusion: np.ndarray) -> np.ndarray:
     "Mean F1 over the classes that occur or are predicted, from confusion counts [..., K, K]."
     hits, total = np.diagonal(confusion, axis1=-2, axis2=-1), confusion.sum(-1) + confusion.sum(-2)
-    return np.nanmean(np.divide(2 * hits, total, out=np.full(total.shape, np.nan), where=total > 0), -1)
+    return np.nanmean(_share(2 * hits, total), -1)
+
+
+def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    "part / whole, NaN where the whole is 0."
+    return np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole > 0)
 
 
 METRICS = {"war": war, "uar": uar, "macro_f1": macro_f1}
@@ -109,10 +115,12 @@ def _check_report(report: Report) -> None:
     if not shape[0]:
         raise ReportError(f"{report.name}: no faces to report on.")
     if report.labels.min() < 0 or report.labels.max() >= shape[1]:
-        raise ReportError(f"{report.name}: labels must be 0..{shape[1] - 1}; got {report.labels.min()}..{report.labels.max()}. "
-                          f"Unlabelled faces (-1) cannot be scored: take faces.subset(faces.labels >= 0).")
+        raise ReportError(f"{report.name}: labels must be 0..{shape[1] - 1}; "
+                          f"got {report.labels.min()}..{report.labels.max()}. Unlabelled faces (-1) "
+                          "cannot be scored: take faces.subset(faces.labels >= 0).")
     if not np.isfinite(report.probabilities).all():
-        raise ReportError(f"{report.name}: {int((~np.isfinite(report.probabilities)).any(1).sum())} faces have NaN or infinite probabilities.")
+        bad = int((~np.isfinite(report.probabilities)).any(1).sum())
+        raise ReportError(f"{report.name}: {bad} faces have NaN or infinite probabilities.")
 
 
 def _confusions(report: Report, group: np.ndarray) -> np.ndarray:
@@ -143,9 +151,8 @@ def bootstrap(
 def per_class(self: Report) -> pd.DataFrame:
     "Precision, recall, F1 and count of each class, in label order."
     hits, truth, said = np.diag(self.confusion), self.confusion.sum(1), self.confusion.sum(0)
-    share = lambda a, b: np.divide(a, b, out=np.full(len(a), np.nan), where=b > 0)
-    return pd.DataFrame({"precision": share(hits, said), "recall": share(hits, truth),
-                         "f1": share(2 * hits, truth + said), "n": truth}, index=list(self.classes))
+    return pd.DataFrame({"precision": _share(hits, said), "recall": _share(hits, truth),
+                         "f1": _share(2 * hits, truth + said), "n": truth}, index=list(self.classes))
 
 
 @patch
@@ -170,7 +177,8 @@ def environment() -> dict:
 def _revision() -> str:
     "Git revision of the code (with '+' where files differ from it); 'unknown' outside a repository."
     def git(*words):
-        return subprocess.run(["git", "-C", str(Path(fer_lab.__file__).parent), *words], capture_output=True, text=True, timeout=10)
+        command = ["git", "-C", str(Path(fer_lab.__file__).parent), *words]
+        return subprocess.run(command, capture_output=True, text=True, timeout=10)
     try:
         head = git("rev-parse", "--short=12", "HEAD")
         tracked = git("ls-files", "--error-unmatch", "__init__.py").returncode == 0
@@ -197,8 +205,8 @@ def evaluate(
     context: Mapping | None = None,  # more facts to keep beside the number
 ) -> Report:
     "Predict and report. People are resampled for the interval where the faces know their subject."
-    facts = {"faces": faces.name, "faces_fingerprint": faces.fingerprint, "label_space": faces.space.name, "tta": tta or "none",
-             **(context or {}), "environment": environment()}
+    facts = {"faces": faces.name, "faces_fingerprint": faces.fingerprint, "label_space": faces.space.name,
+             "tta": tta or "none", **(context or {}), "environment": environment()}
     groups = faces.meta["subject"].astype(str).to_numpy() if "subject" in faces.meta else None
     return Report(name, faces.labels, predict(model, faces, tta), faces.classes, facts, groups)
 
@@ -221,13 +229,18 @@ def final_reports(
     return [report] + ([report.subset(~seen, f"{name}, test without {int(seen.sum())} repeats")] if seen.any() else [])
 
 # %% ../nbs/library/07_report.ipynb #cell-025
+def _resampled(report: Report) -> str:
+    return "images" if report.groups is None else "subjects"
+
+# %% ../nbs/library/07_report.ipynb #cell-026
 @patch
 def to_dict(self: Report) -> dict:
     "Figures and facts, ready for JSON."
-    spread = {key: list(map(lambda x: round(x, 4), self.bootstrap(key))) for key in METRICS}
+    spread = {key: [round(end, 4) for end in self.bootstrap(key)] for key in METRICS}
     return {"name": self.name, "n": self.n, "classes": list(self.classes), "war": self.war, "uar": self.uar,
-            "macro_f1": self.macro_f1, "interval_95": spread, "resampled": "images" if self.groups is None else "subjects",
-            "recall": self.per_class["recall"].to_dict(), "confusion": self.confusion.tolist(), "context": dict(self.context)}
+            "macro_f1": self.macro_f1, "interval_95": spread, "resampled": _resampled(self),
+            "recall": self.per_class["recall"].to_dict(), "confusion": self.confusion.tolist(),
+            "context": dict(self.context)}
 
 
 @patch
@@ -242,7 +255,7 @@ def save(self: Report, folder: Path) -> Path:
     write_atomic(folder / "report.json", json.dumps(self.to_dict(), indent=1))
     return folder
 
-# %% ../nbs/library/07_report.ipynb #cell-026
+# %% ../nbs/library/07_report.ipynb #cell-027
 def load_report(folder: Path) -> Report:
     "Read what `Report.save` wrote."
     folder = Path(folder)
@@ -252,13 +265,16 @@ def load_report(folder: Path) -> Report:
             arrays = dict(arrays)
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise ReportError(f"{folder} holds no complete report (report.json and predictions.npz): {error}") from error
-    return Report(facts["name"], arrays["labels"], arrays["probabilities"], tuple(facts["classes"]), facts["context"], arrays.get("groups"))
+    return Report(facts["name"], arrays["labels"], arrays["probabilities"], tuple(facts["classes"]), facts["context"],
+                  arrays.get("groups"))
 
-# %% ../nbs/library/07_report.ipynb #cell-029
+# %% ../nbs/library/07_report.ipynb #cell-030
 @patch
 def _repr_html_(self: Report) -> str:
     rows = [(label, f"{getattr(self, key):.1%}", "{:.1%} to {:.1%}".format(*self.bootstrap(key)))
             for key, label in (("war", "accuracy (WAR)"), ("uar", "mean recall (UAR)"), ("macro_f1", "macro F1"))]
-    facts = [f"{self.n:,} faces", f"interval resamples {'images' if self.groups is None else 'subjects'}"]
-    facts += [f"{key.replace('_', ' ')}: {self.context[key]}" for key in ("protocol", "selection", "tta", "test_openings") if key in self.context]
-    return f"<b>{self.name}</b>" + pd.DataFrame(rows, columns=["", "value", "95 % interval"]).to_html(index=False) + f"<small>{' · '.join(facts)}</small>"
+    shown = [key for key in ("protocol", "selection", "tta", "test_openings") if key in self.context]
+    facts = [f"{self.n:,} faces", f"interval resamples {_resampled(self)}"]
+    facts += [f"{key.replace('_', ' ')}: {self.context[key]}" for key in shown]
+    table = pd.DataFrame(rows, columns=["", "value", "95 % interval"]).to_html(index=False)
+    return f"<b>{html.escape(self.name)}</b>{table}<small>{html.escape(' · '.join(facts))}</small>"

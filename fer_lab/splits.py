@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 
@@ -32,7 +32,8 @@ def leak_keys(faces: FaceSet) -> dict[str, np.ndarray]:
     if "subject" in faces.meta:
         keys["subject"] = faces.meta["subject"].astype(str).to_numpy()
     if "sequence" in faces.meta:
-        keys["sequence"] = (keys.get("subject", "") + np.array("/", object) + faces.meta["sequence"].astype(str).to_numpy())
+        sequence = faces.meta["sequence"].astype(str).to_numpy(object)
+        keys["sequence"] = keys.get("subject", "") + np.array("/", object) + sequence  # clip 1 of A is not that of B
     return keys
 
 # %% ../nbs/library/04_splits.ipynb #cell-006
@@ -91,13 +92,15 @@ def _refuse_leaks(split: Split) -> None:
     if len(np.unique(everyone)) < len(everyone):
         raise LeakError(f"{split.protocol}: the same item is listed on two sides, or twice on one.")
     if len(everyone) and (everyone.min() < 0 or everyone.max() >= len(split.faces)):
-        raise SplitError(f"{split.protocol}: positions must lie in 0..{len(split.faces) - 1}; got {everyone.min()}..{everyone.max()}.")
+        raise SplitError(f"{split.protocol}: positions must lie in 0..{len(split.faces) - 1}; "
+                         f"got {everyone.min()}..{everyone.max()}.")
     found = split.leaks().query("`items shared` > 0 and `allowed because` == ''")
     if len(found):
         worst = found.iloc[0]
-        raise LeakError(f"{split.protocol}: {worst['items shared']} item(s) of {worst['other side']} share a {worst['rule']} "
-                        f"with {worst['side']}. Split by {worst['rule'].removeprefix('identical ')}, remove the repeats, or pass "
-                        f"allows={{{worst['rule']!r}: 'the reason'}} so that every number carries it.")
+        raise LeakError(f"{split.protocol}: {worst['items shared']} item(s) of {worst['other side']} share a "
+                        f"{worst['rule']} with {worst['side']}. Split by {worst['rule'].removeprefix('identical ')}, "
+                        f"remove the repeats, or pass allows={{{worst['rule']!r}: 'the reason'}}: "
+                        "the reason then stands beside every number.")
 
 # %% ../nbs/library/04_splits.ipynb #cell-013
 OFFICIAL = {"train": "Training", "val": "PublicTest", "test": "PrivateTest"}
@@ -109,11 +112,12 @@ def official(
 ) -> Split:  # train / val / test
     "The split the data set came with (FER2013: Training, PublicTest, PrivateTest). Repeated images are kept, by name."
     usage = faces.meta.get("usage", pd.Series(dtype=str)).to_numpy()
-    sides = {side: np.flatnonzero((usage == name) & (faces.labels >= 0)) for side, name in OFFICIAL.items()} if len(usage) else {}
-    missing = [name for side, name in OFFICIAL.items() if not len(sides.get(side, ()))]
+    usage = usage if len(usage) else np.full(len(faces), "")
+    sides = {side: np.flatnonzero((usage == name) & (faces.labels >= 0)) for side, name in OFFICIAL.items()}
+    missing = [name for side, name in OFFICIAL.items() if not len(sides[side])]
     if missing:
-        raise SplitError(f"official: {faces.name} has no labelled items with usage {', '.join(missing)}. Use the complete "
-                         f"fer2013.csv (Kaggle's train.csv has one side only), or holdout(faces, by='subject').")
+        raise SplitError(f"official: {faces.name} has no labelled items with usage {', '.join(missing)}. Use the "
+                         "complete fer2013.csv (Kaggle's train.csv has one side only), or holdout by subject.")
     return Split(faces, "official", sides["train"], sides["val"], sides["test"], {"identical image": KEPT})
 
 # %% ../nbs/library/04_splits.ipynb #cell-015
@@ -129,7 +133,8 @@ def holdout(
         raise SplitError(f"holdout: {faces.name} has no meta column {by!r}; it has {', '.join(faces.meta)}.")
     groups = pd.factorize(faces.meta[by])[0]
     if len(np.unique(groups)) < 3:
-        raise SplitError(f"holdout: three sides need at least 3 different values of {by!r}; {faces.name} has {len(np.unique(groups))}.")
+        raise SplitError(f"holdout: three sides need at least 3 different values of {by!r}; "
+                         f"{faces.name} has {len(np.unique(groups))}.")
     rest, test_index = _cut(np.arange(len(faces)), groups, test, seed)
     train_index, val_index = _cut(rest, groups, val / (1 - test), seed + 1)
     return Split(faces, f"holdout by {by}, seed {seed}", train_index, val_index, test_index)
@@ -153,7 +158,7 @@ def open_test(
     purpose: str = "final report",
 ) -> FaceSet:  # the test faces
     "The test set. The opening is appended to the ledger."
-    line = {"time": datetime.now(timezone.utc).isoformat(timespec="seconds"), "faces": self.faces.name,
+    line = {"time": datetime.now(UTC).isoformat(timespec="seconds"), "faces": self.faces.name,
             "protocol": self.protocol, "split": self.fingerprint, "model": model, "purpose": purpose}
     ledger = ledger_path()
     ledger.parent.mkdir(parents=True, exist_ok=True)

@@ -11,7 +11,8 @@ import time
 from collections.abc import Iterable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
-from datetime import datetime, timezone
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,11 +27,19 @@ from .augment import Augment, augment, to_float
 from .checkpoint import load_state, load_weights, read_card, save_state, save_weights
 from .faceset import FaceSet
 from .report import Report, environment, predict
-from .settings import LabError, Settings, choose_device, choose_layout, choose_precision, load_settings, write_atomic
+from fer_lab.settings import (
+    LabError,
+    Settings,
+    choose_device,
+    choose_layout,
+    choose_precision,
+    load_settings,
+    write_atomic,
+)
 from .splits import Split
 
 # %% auto #0
-__all__ = ['OPTIMIZERS', 'SAME', 'Recipe', 'TrainingError', 'Run', 'Trainer']
+__all__ = ['OPTIMIZERS', 'SCHEDULES', 'SAME', 'Recipe', 'TrainingError', 'Run', 'Trainer']
 
 # %% ../nbs/library/08_trainer.ipynb #cell-011
 @dataclass(frozen=True)
@@ -58,15 +67,14 @@ class TrainingError(LabError, RuntimeError):
     "A training that cannot start, or cannot go on."
 
 
-OPTIMIZERS = {
-    "adamw": lambda parameters, r: torch.optim.AdamW(parameters, lr=r.lr, weight_decay=r.weight_decay),
-    "adam": lambda parameters, r: torch.optim.Adam(parameters, lr=r.lr, weight_decay=r.weight_decay),
-    "sgd": lambda parameters, r: torch.optim.SGD(parameters, lr=r.lr, momentum=0.9, nesterov=True, weight_decay=r.weight_decay),
-}
+OPTIMIZERS = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam,
+              "sgd": partial(torch.optim.SGD, momentum=0.9, nesterov=True)}
+SCHEDULES = {"onecycle": torch.optim.lr_scheduler.OneCycleLR,
+             "constant": lambda optimizer, lr, steps: torch.optim.lr_scheduler.ConstantLR(optimizer, 1.0, 0)}
 
 
 def _check_recipe(recipe: Recipe) -> None:
-    allowed = {"optimizer": tuple(OPTIMIZERS), "schedule": ("onecycle", "constant"), "select": ("war", "uar")}
+    allowed = {"optimizer": tuple(OPTIMIZERS), "schedule": tuple(SCHEDULES), "select": ("war", "uar")}
     for key, words in allowed.items():
         if getattr(recipe, key) not in words:
             raise TrainingError(f"Recipe: {key} must be one of {', '.join(words)}; got {getattr(recipe, key)!r}.")
@@ -101,8 +109,10 @@ class Run:
 # %% ../nbs/library/08_trainer.ipynb #cell-016
 def _run_html(run: Run) -> str:
     card, history = run.card, run.history
-    facts = {"model": card["model"]["class"], "best epoch": f"{card['epoch']} of {len(history)}", "validation accuracy (WAR)": f"{card['val']['war']:.1%}",
-             "validation mean recall (UAR)": f"{card['val']['uar']:.1%}", "split": f"{card['protocol']} ({card['split']})",
+    facts = {"model": card["model"]["class"], "best epoch": f"{card['epoch']} of {len(history)}",
+             "validation accuracy (WAR)": f"{card['val']['war']:.1%}",
+             "validation mean recall (UAR)": f"{card['val']['uar']:.1%}",
+             "split": f"{card['protocol']} ({card['split']})",
              "time": f"{history['seconds'].sum():.0f} s", "folder": run.folder.name}
     return pd.DataFrame({"": facts}).to_html(header=False)
 
@@ -115,7 +125,7 @@ class Trainer:
         model: torch.nn.Module,  # float [N, C, H, W] in -1..1 to logits [N, K]
         recipe: Recipe,
         folder: Path | None = None,  # of the run; by default a new one in settings.runs_dir
-        callbacks: Iterable = (),  # objects with some of on_fit_start, on_epoch_start, on_batch_end, on_epoch_end, on_fit_end
+        callbacks: Iterable = (),  # objects with some of on_fit_start, on_epoch_start, on_batch_end, on_epoch_end, …
         settings: Settings | None = None,  # device and precision; by default those in force
         progress: bool = True,  # show a bar
     ):
@@ -129,7 +139,7 @@ class Trainer:
 
 # %% ../nbs/library/08_trainer.ipynb #cell-019
 def _new_folder(runs: Path, name: str) -> Path:
-    stamp = datetime.now(timezone.utc).strftime("%Y%m%d-%H%M%S")
+    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     folders = (runs / f"{stamp}-{name}{suffix}" for suffix in ("", *(f"-{i}" for i in range(2, 1000))))
     return next(folder for folder in folders if not folder.exists())
 
@@ -180,7 +190,8 @@ def _train_step(self: Trainer, index: torch.Tensor) -> float:
 @patch
 def _finite(self: Trainer, loss: float) -> float:
     if not math.isfinite(loss):
-        raise TrainingError(f"The loss became {loss} in epoch {self.epoch + 1}. The last good weights are in {self.folder}. "
+        raise TrainingError(f"The loss became {loss} in epoch {self.epoch + 1}. "
+                            f"The last good weights are in {self.folder}. "
                             f"Try a smaller lr (now {self.recipe.lr:g}) or clip=1.0.")
     return loss
 
@@ -217,7 +228,8 @@ def _keep(self: Trainer, line: dict) -> None:
 def _state(self: Trainer) -> dict:
     "Everything that the next epoch depends on."
     return {"model": self.model.state_dict(), "average": self.average.state_dict() if self.average else {},
-            "optimizer": self.optimizer.state_dict(), "schedule": self.schedule.state_dict(), "epoch": self.epoch, "best": self.best,
+            "optimizer": self.optimizer.state_dict(), "schedule": self.schedule.state_dict(),
+            "epoch": self.epoch, "best": self.best,
             "generator": self.generator.get_state(), "torch_generator": torch.get_rng_state()}
 
 
@@ -232,8 +244,9 @@ def _restore(self: Trainer, state: dict) -> None:
     self.generator.set_state(state["generator"])
     torch.set_rng_state(state["torch_generator"])
     self.epoch, self.best = state["epoch"], state["best"]
-    lines = [line for line in (self.folder / "metrics.jsonl").read_text().splitlines() if json.loads(line)["epoch"] <= self.epoch]
-    write_atomic(self.folder / "metrics.jsonl", "".join(line + "\n" for line in lines))
+    path = self.folder / "metrics.jsonl"
+    lines = [line for line in path.read_text().splitlines() if json.loads(line)["epoch"] <= self.epoch]
+    write_atomic(path, "".join(line + "\n" for line in lines))
 
 # %% ../nbs/library/08_trainer.ipynb #cell-029
 @patch
@@ -244,7 +257,8 @@ def fit(
     "Train, or go on training, and return the run."
     self._prepare(split)
     steps = math.ceil(len(self.train) / self.recipe.batch)
-    with tqdm(total=self.recipe.epochs * steps, initial=self.epoch * steps, unit="batch", disable=not self.progress) as bar:
+    bar = tqdm(total=self.recipe.epochs * steps, initial=self.epoch * steps, unit="batch", disable=not self.progress)
+    with bar:
         self._call("on_fit_start")
         while self.epoch < self.recipe.epochs and not self._patience_lost():
             bar.set_description(f"epoch {self.epoch + 1}/{self.recipe.epochs}")
@@ -261,7 +275,8 @@ def _one_epoch(self: Trainer, bar: tqdm) -> None:
     loss = self._train_epoch(bar)
     training = time.perf_counter() - start
     self.epoch += 1
-    self.line = {"epoch": self.epoch, "lr": lr, "loss": loss, **self._validate(), "images_per_s": len(self.train) / training}
+    self.line = {"epoch": self.epoch, "lr": lr, "loss": loss, **self._validate(),
+                 "images_per_s": len(self.train) / training}
     self.line["seconds"] = time.perf_counter() - start
     self._call("on_epoch_end")
     self._keep(self.line)
@@ -283,11 +298,12 @@ def _prepare(self: Trainer, split: Split) -> None:
     torch.manual_seed(recipe.seed)
     self.generator = torch.Generator().manual_seed(recipe.seed)
     self.model.to(self.device, memory_format=self.layout)
-    self.optimizer = OPTIMIZERS[recipe.optimizer](self.model.parameters(), recipe)
+    self.optimizer = OPTIMIZERS[recipe.optimizer](self.model.parameters(), lr=recipe.lr,
+                                                   weight_decay=recipe.weight_decay)
     steps = recipe.epochs * math.ceil(len(self.train) / recipe.batch)
-    self.schedule = (torch.optim.lr_scheduler.OneCycleLR(self.optimizer, recipe.lr, steps + 1) if recipe.schedule == "onecycle"
-                     else torch.optim.lr_scheduler.ConstantLR(self.optimizer, 1.0, 0))
-    self.average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema), use_buffers=True) if recipe.ema else None
+    self.schedule = SCHEDULES[recipe.schedule](self.optimizer, recipe.lr, steps + 1)
+    follow = get_ema_multi_avg_fn(recipe.ema)
+    self.average = AveragedModel(self.model, multi_avg_fn=follow, use_buffers=True) if recipe.ema else None
     self.folder.mkdir(parents=True, exist_ok=True)
     self._resume()
 
@@ -297,18 +313,23 @@ def _check_sides(train: FaceSet, val: FaceSet) -> None:
         if not len(faces):
             raise TrainingError(f"The {side} side of the split is empty.")
         if faces.labels.min() < 0:
-            raise TrainingError(f"The {side} side holds {(faces.labels < 0).sum()} unlabelled faces; take faces.subset(faces.labels >= 0).")
+            raise TrainingError(f"The {side} side holds {(faces.labels < 0).sum()} unlabelled faces; "
+                                "take faces.subset(faces.labels >= 0).")
     if len(np.unique(train.labels)) < 2:
-        raise TrainingError(f"The train side holds only the class {train.classes[train.labels[0]]!r}; there is nothing to tell apart.")
+        raise TrainingError(f"The train side holds only the class {train.classes[train.labels[0]]!r}; "
+                            "there is nothing to tell apart.")
 
 
 def _config(trainer: Trainer, split: Split) -> dict:
-    model = trainer.model
-    return {"model": {"class": f"{type(model).__module__}:{type(model).__qualname__}", "config": getattr(model, "config", {})},
-            "input": {"shape": list(trainer.train.shape), "range": "uint8 / 127.5 - 1"}, "label_space": trainer.train.space.name,
-            "classes": list(trainer.train.classes), "recipe": asdict(trainer.recipe), "selection": f"best val {trainer.recipe.select.upper()} of {trainer.recipe.epochs} epochs",
-            "faces": split.faces.name, "faces_fingerprint": split.faces.fingerprint, "protocol": split.protocol, "split": split.fingerprint,
-            "device": str(trainer.device), "precision": trainer.precision, "layout": str(trainer.layout), "environment": environment()}
+    model, recipe, faces = trainer.model, trainer.recipe, split.faces
+    return {"model": {"class": f"{type(model).__module__}:{type(model).__qualname__}",
+                      "config": getattr(model, "config", {})},
+            "input": {"shape": list(faces.shape), "range": "uint8 / 127.5 - 1"},
+            "label_space": faces.space.name, "classes": list(faces.classes),
+            "recipe": asdict(recipe), "selection": f"best val {recipe.select.upper()} of {recipe.epochs} epochs",
+            "faces": faces.name, "faces_fingerprint": faces.fingerprint,
+            "protocol": split.protocol, "split": split.fingerprint, "device": str(trainer.device),
+            "precision": trainer.precision, "layout": str(trainer.layout), "environment": environment()}
 
 # %% ../nbs/library/08_trainer.ipynb #cell-034
 SAME = ("model", "recipe", "split", "classes")  # what must not differ between a run and its continuation

@@ -1,4 +1,5 @@
-"A real process is killed by SIGKILL in the middle of training, several times, and ends with the weights of an unbroken run."
+"A real process is killed by SIGKILL in mid-training, several times, and ends with the weights of an unbroken run."
+
 import os
 import signal
 import subprocess

@@ -1,4 +1,5 @@
 "Augmentation: the right geometry, the same numbers for the same seed, and nothing at all when every size is 0."
+
 import math
 
 import pytest
@@ -19,11 +20,17 @@ def generator(seed=0):
 def smooth(n=4, size=32):
     "Smooth images, so that interpolation differs little between implementations."
     noise = torch.rand(n, 1, 6, 6, generator=generator())
-    return torch.nn.functional.interpolate(noise, size=size, mode="bicubic", align_corners=False).mul(1.2).sub(0.6).clamp(-1, 1)
+    return (
+        torch.nn.functional.interpolate(noise, size=size, mode="bicubic", align_corners=False)
+        .mul(1.2)
+        .sub(0.6)
+        .clamp(-1, 1)
+    )
 
 
 class Fixed(Augment):
     "Always the given map."
+
     def theta(self, n, generator):
         return torch.tensor(self.map).expand(n, 2, 3)
 
@@ -50,15 +57,30 @@ def test_quarter_turn_is_rot90():
     assert torch.allclose(augment(x, quarter, generator()), x.rot90(-1, (2, 3)), atol=1e-5)
 
 
-@pytest.mark.parametrize("angle, shift, scale", [(12.0, (0, 0), 1.0), (0.0, (4, -2), 1.0), (-9.0, (3, 1), 1.1), (0.0, (0, 0), 0.9)])
+@pytest.mark.parametrize(
+    "angle, shift, scale", [(12.0, (0, 0), 1.0), (0.0, (4, -2), 1.0), (-9.0, (3, 1), 1.1), (0.0, (0, 0), 0.9)]
+)
 def test_affine_maps_agree_with_torchvision(angle, shift, scale):
     "torchvision describes what happens to the picture, theta where to look: the inverse."
     x, size, turn = smooth(), 32, math.radians(angle)
-    forward = torch.tensor([[math.cos(turn) * scale, -math.sin(turn) * scale, shift[0]], [math.sin(turn) * scale, math.cos(turn) * scale, shift[1]], [0, 0, 1]])
+    forward = torch.tensor(
+        [
+            [math.cos(turn) * scale, -math.sin(turn) * scale, shift[0]],
+            [math.sin(turn) * scale, math.cos(turn) * scale, shift[1]],
+            [0, 0, 1],
+        ]
+    )
     inverse = torch.linalg.inv(forward.double()).float()[:2]
     inverse[:, 2] *= 2 / size
     Fixed.map = inverse.tolist()
-    expected = tv.affine(x, angle=angle, translate=list(shift), scale=scale, shear=[0.0, 0.0], interpolation=tv.InterpolationMode.BILINEAR)
+    expected = tv.affine(
+        x,
+        angle=angle,
+        translate=list(shift),
+        scale=scale,
+        shear=[0.0, 0.0],
+        interpolation=tv.InterpolationMode.BILINEAR,
+    )
     inside = (slice(None), slice(None), slice(8, 24), slice(8, 24))
     assert torch.allclose(augment(x, Fixed(**OFF), generator())[inside], expected[inside], atol=0.02)
 

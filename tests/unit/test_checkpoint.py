@@ -1,4 +1,5 @@
 "Weights come back bit by bit; damaged, foreign and malicious files are refused by name."
+
 import json
 import pickle
 import re
@@ -10,7 +11,9 @@ from fer_lab.checkpoint import CheckpointError, load_state, load_weights, read_c
 
 
 def network(width=3):
-    return torch.nn.Sequential(torch.nn.Conv2d(1, width, 3), torch.nn.BatchNorm2d(width), torch.nn.Flatten(), torch.nn.Linear(width * 16, 2))
+    return torch.nn.Sequential(
+        torch.nn.Conv2d(1, width, 3), torch.nn.BatchNorm2d(width), torch.nn.Flatten(), torch.nn.Linear(width * 16, 2)
+    )
 
 
 @pytest.fixture
@@ -26,12 +29,15 @@ def test_weights_and_buffers_come_back_to_the_last_bit(saved):
     assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), other.state_dict().values(), strict=True))
 
 
-@pytest.mark.parametrize("fault, message", [
-    (lambda f: (f / "model.safetensors").write_bytes((f / "model.safetensors").read_bytes()[:-7]), "sha256"),
-    (lambda f: (f / "model.safetensors").unlink(), "0 bytes"),
-    (lambda f: (f / "card.json").unlink(), "does not exist"),
-    (lambda f: (f / "card.json").write_text('{"classes": ['), "not valid JSON"),
-])
+@pytest.mark.parametrize(
+    "fault, message",
+    [
+        (lambda f: (f / "model.safetensors").write_bytes((f / "model.safetensors").read_bytes()[:-7]), "sha256"),
+        (lambda f: (f / "model.safetensors").unlink(), "0 bytes"),
+        (lambda f: (f / "card.json").unlink(), "does not exist"),
+        (lambda f: (f / "card.json").write_text('{"classes": ['), "not valid JSON"),
+    ],
+)
 def test_damage_is_named(saved, fault, message):
     fault(saved[1])
     with pytest.raises(CheckpointError, match=message):
@@ -43,7 +49,9 @@ def test_another_architecture_is_refused_and_left_untouched(saved):
     before = {key: value.clone() for key, value in other.state_dict().items()}
     with pytest.raises(CheckpointError, match="another architecture"):
         load_weights(other, saved[1])
-    assert all(torch.equal(before[key], value) for key, value in other.state_dict().items() if value.dtype.is_floating_point)
+    assert all(
+        torch.equal(before[key], value) for key, value in other.state_dict().items() if value.dtype.is_floating_point
+    )
 
 
 class Malicious:
@@ -66,7 +74,10 @@ def test_a_malicious_pickle_never_runs(tmp_path, saved):
     (folder / "model.safetensors").write_bytes(evil)
     card = read_card(folder)
     import hashlib
-    (folder / "card.json").write_text(json.dumps(card | {"sha256": hashlib.sha256(evil).hexdigest()}))  # even with a matching card
+
+    (folder / "card.json").write_text(
+        json.dumps(card | {"sha256": hashlib.sha256(evil).hexdigest()})
+    )  # even with a matching card
     with pytest.raises(CheckpointError, match="never opened"):
         load_weights(network(), folder)
     assert not target.exists()

@@ -1,4 +1,5 @@
 "A FaceSet keeps pixels as bytes, shares them between subsets, and refuses parts that do not fit."
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -63,17 +64,20 @@ def test_fingerprint_follows_pixels_labels_and_ids(change):
     assert FaceSet("other name", faces.frames.copy(), faces.labels, FER7).fingerprint == faces.fingerprint
 
 
-@pytest.mark.parametrize("fields, message", [
-    ({"frames": np.zeros((2, 1, 4, 4), np.float32)}, "uint8"),
-    ({"frames": np.zeros((2, 4, 4), np.uint8)}, r"\[M, C, H, W\]"),
-    ({"labels": [0, 7]}, "-1 .unlabelled. to 6"),
-    ({"labels": [0, -2]}, "-1 .unlabelled. to 6"),
-    ({"labels": [0, 1, 2]}, "inside the 2 frames"),
-    ({"meta": pd.DataFrame({"subject": ["A"]})}, "one row an item"),
-    ({"spans": [[0, 1], [1, 1]]}, "non-empty range"),
-    ({"spans": [[0, 1]]}, r"\[2, 2\]"),
-    ({"landmarks": np.zeros((3, 68, 2))}, "landmarks must have one row a frame"),
-])
+@pytest.mark.parametrize(
+    "fields, message",
+    [
+        ({"frames": np.zeros((2, 1, 4, 4), np.float32)}, "uint8"),
+        ({"frames": np.zeros((2, 4, 4), np.uint8)}, r"\[M, C, H, W\]"),
+        ({"labels": [0, 7]}, "-1 .unlabelled. to 6"),
+        ({"labels": [0, -2]}, "-1 .unlabelled. to 6"),
+        ({"labels": [0, 1, 2]}, "inside the 2 frames"),
+        ({"meta": pd.DataFrame({"subject": ["A"]})}, "one row an item"),
+        ({"spans": [[0, 1], [1, 1]]}, "non-empty range"),
+        ({"spans": [[0, 1]]}, r"\[2, 2\]"),
+        ({"landmarks": np.zeros((3, 68, 2))}, "landmarks must have one row a frame"),
+    ],
+)
 def test_parts_that_do_not_fit_are_named(fields, message):
     parts = {"frames": np.zeros((2, 1, 4, 4), np.uint8), "labels": [0, 1], "space": FER7} | fields
     with pytest.raises(FaceSetError, match=message):

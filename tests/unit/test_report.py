@@ -1,4 +1,5 @@
 "Reports agree with scikit-learn, resample people, count looks at the test set, and survive the disk."
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -24,12 +25,16 @@ def test_metrics_equal_scikit_learn_also_when_classes_are_missing(n, seed):
     report = random_report(n, seed)
     truth, said = report.labels, report.predictions
     assert report.war == pytest.approx(metrics.accuracy_score(truth, said))
-    assert report.uar == pytest.approx(metrics.recall_score(truth, said, average="macro", labels=np.unique(truth), zero_division=0))
+    assert report.uar == pytest.approx(
+        metrics.recall_score(truth, said, average="macro", labels=np.unique(truth), zero_division=0)
+    )
     assert report.macro_f1 == pytest.approx(metrics.f1_score(truth, said, average="macro", zero_division=0))
     assert (report.confusion == metrics.confusion_matrix(truth, said, labels=range(7))).all()
     expected = metrics.precision_recall_fscore_support(truth, said, labels=range(7), zero_division=np.nan)
     table = report.per_class
-    assert np.allclose(table["precision"], expected[0], equal_nan=True) and np.allclose(table["recall"], expected[1], equal_nan=True)
+    assert np.allclose(table["precision"], expected[0], equal_nan=True) and np.allclose(
+        table["recall"], expected[1], equal_nan=True
+    )
 
 
 def test_bootstrap_interval_matches_the_binomial_one_for_independent_images():
@@ -52,13 +57,16 @@ def test_interval_is_wider_when_the_images_of_a_person_fail_together():
     assert width[1] > 4 * width[0]
 
 
-@pytest.mark.parametrize("labels, scores, message", [
-    (np.array([0, -1]), np.ones((2, 7), np.float32), "Unlabelled"),
-    (np.array([0, 7]), np.ones((2, 7), np.float32), r"0\.\.6"),
-    (np.array([0, 1]), np.ones((2, 6), np.float32), r"\[2, 7\]"),
-    (np.array([], int), np.ones((0, 7), np.float32), "no faces"),
-    (np.array([0, 1]), np.full((2, 7), np.nan, np.float32), "2 faces have NaN"),
-])
+@pytest.mark.parametrize(
+    "labels, scores, message",
+    [
+        (np.array([0, -1]), np.ones((2, 7), np.float32), "Unlabelled"),
+        (np.array([0, 7]), np.ones((2, 7), np.float32), r"0\.\.6"),
+        (np.array([0, 1]), np.ones((2, 6), np.float32), r"\[2, 7\]"),
+        (np.array([], int), np.ones((0, 7), np.float32), "no faces"),
+        (np.array([0, 1]), np.full((2, 7), np.nan, np.float32), "2 faces have NaN"),
+    ],
+)
 def test_what_cannot_be_scored_is_refused(labels, scores, message):
     with pytest.raises(ReportError, match=message):
         Report("wrong", labels, scores, CLASSES)
@@ -75,6 +83,7 @@ def test_a_report_survives_the_disk_and_a_cut_file_is_named(tmp_path):
 
 class Brightness(torch.nn.Module):
     "Knows the class from the left half's mean: not the same for a mirror image."
+
     def __init__(self):
         super().__init__()
         self.scale = torch.nn.Parameter(torch.ones(()))
@@ -87,7 +96,13 @@ class Brightness(torch.nn.Module):
 
 def faces(n=30, **meta):
     rng = np.random.default_rng(0)
-    return FaceSet("noise", rng.integers(0, 256, (n, 1, 6, 6), dtype=np.uint8), np.arange(n) % 7, FER7, pd.DataFrame(meta) if meta else None)
+    return FaceSet(
+        "noise",
+        rng.integers(0, 256, (n, 1, 6, 6), dtype=np.uint8),
+        np.arange(n) % 7,
+        FER7,
+        pd.DataFrame(meta) if meta else None,
+    )
 
 
 def test_predict_uses_eval_mode_any_batch_size_and_restores_the_mode():
@@ -99,7 +114,9 @@ def test_predict_uses_eval_mode_any_batch_size_and_restores_the_mode():
 
 def test_flip_tta_is_the_mean_of_both_views():
     model, mirrored = Brightness(), FaceSet("mirror", faces().frames[..., ::-1].copy(), faces().labels, FER7)
-    assert np.allclose(predict(model, faces(), tta="flip"), (predict(model, faces()) + predict(model, mirrored)) / 2, atol=1e-6)
+    assert np.allclose(
+        predict(model, faces(), tta="flip"), (predict(model, faces()) + predict(model, mirrored)) / 2, atol=1e-6
+    )
     with pytest.raises(ReportError, match="'rotate'"):
         predict(model, faces(), tta="rotate")
 

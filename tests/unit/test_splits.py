@@ -1,4 +1,5 @@
 "A split refuses what stands on two sides, by every rule, and writes down each opening of its test set."
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,7 +13,9 @@ from fer_lab.splits import LeakError, Split, SplitError, holdout, official, spli
 def people(n_people=8, each=5, seed=0, **meta):
     n, rng = n_people * each, np.random.default_rng(seed)
     columns = {"subject": np.repeat([f"S{i}" for i in range(n_people)], each)} | meta
-    return FaceSet("people", rng.integers(0, 256, (n, 1, 5, 5), dtype=np.uint8), rng.integers(0, 7, n), FER7, pd.DataFrame(columns))
+    return FaceSet(
+        "people", rng.integers(0, 256, (n, 1, 5, 5), dtype=np.uint8), rng.integers(0, 7, n), FER7, pd.DataFrame(columns)
+    )
 
 
 @settings(deadline=None, max_examples=25)
@@ -47,7 +50,9 @@ def test_a_planted_leak_is_refused(rule, sides):
     allowed = {"subject": "only the clip is tested here"} if rule == "sequence" else {}
     with pytest.raises(LeakError, match=rule):
         Split(leaky, "by hand", **{f"{k}_index": v for k, v in index.items()}, allows=allowed)
-    split = Split(leaky, "by hand", **{f"{k}_index": v for k, v in index.items()}, allows=allowed | {rule: "shown on purpose"})
+    split = Split(
+        leaky, "by hand", **{f"{k}_index": v for k, v in index.items()}, allows=allowed | {rule: "shown on purpose"}
+    )
     row = split.leaks().query("rule == @rule and side == @sides[0] and `other side` == @sides[1]").iloc[0]
     assert row["items shared"] == 1 and row["allowed because"] == "shown on purpose"
 
@@ -71,7 +76,13 @@ def test_holdout_names_the_columns_there_are_and_needs_three_groups():
 
 def usage_faces(usage):
     rng = np.random.default_rng(0)
-    return FaceSet("fer", rng.integers(0, 256, (len(usage), 1, 5, 5), dtype=np.uint8), np.arange(len(usage)) % 7, FER7, pd.DataFrame({"usage": usage}))
+    return FaceSet(
+        "fer",
+        rng.integers(0, 256, (len(usage), 1, 5, 5), dtype=np.uint8),
+        np.arange(len(usage)) % 7,
+        FER7,
+        pd.DataFrame({"usage": usage}),
+    )
 
 
 def test_official_takes_the_sides_of_the_data_set_and_keeps_its_repeats_by_name():

@@ -1,4 +1,5 @@
 "The trainer learns, keeps the best epoch, continues exactly one run, and refuses what cannot be trained."
+
 import json
 from dataclasses import replace
 
@@ -24,7 +25,7 @@ def bars(n=130, seed=0):
     rng = np.random.default_rng(seed)
     labels, frames = np.arange(n) % 7, rng.integers(0, 60, (n, 1, 14, 14), dtype=np.uint8)
     for i, label in enumerate(labels):
-        frames[i, 0, 2 * label:2 * label + 2] += 180
+        frames[i, 0, 2 * label : 2 * label + 2] += 180
     return FaceSet("bars", frames, labels, FER7)
 
 
@@ -36,21 +37,36 @@ def split(faces=None):
 
 def network(seed=0):
     torch.manual_seed(seed)
-    return torch.nn.Sequential(torch.nn.Conv2d(1, 8, 3), torch.nn.BatchNorm2d(8), torch.nn.ReLU(), torch.nn.Dropout(0.2),
-                               torch.nn.Flatten(), torch.nn.Linear(8 * 144, 7))
+    return torch.nn.Sequential(
+        torch.nn.Conv2d(1, 8, 3),
+        torch.nn.BatchNorm2d(8),
+        torch.nn.ReLU(),
+        torch.nn.Dropout(0.2),
+        torch.nn.Flatten(),
+        torch.nn.Linear(8 * 144, 7),
+    )
 
 
 def trainer(folder, model=None, recipe=RECIPE, **more):
     return Trainer(model or network(), recipe, folder, settings=SETTINGS, progress=False, **more)
 
 
-@pytest.mark.parametrize("recipe", [RECIPE, replace(RECIPE, ema=0.8), replace(RECIPE, optimizer="sgd", schedule="constant", clip=1.0),
-                                    replace(RECIPE, optimizer="adam", label_smoothing=0.1, augment=None)])
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        RECIPE,
+        replace(RECIPE, ema=0.8),
+        replace(RECIPE, optimizer="sgd", schedule="constant", clip=1.0),
+        replace(RECIPE, optimizer="adam", label_smoothing=0.1, augment=None),
+    ],
+)
 def test_it_learns_what_is_easy(tmp_path, recipe):
     model = network()
     run = trainer(tmp_path, model, replace(recipe, epochs=8)).fit(split())
     assert run.card["val"]["war"] > 0.9
-    assert evaluate(model, split().val, "again").war == pytest.approx(run.card["val"]["war"])  # the model holds the kept weights
+    assert evaluate(model, split().val, "again").war == pytest.approx(
+        run.card["val"]["war"]
+    )  # the model holds the kept weights
 
 
 def test_one_cycle_rises_then_falls_to_almost_nothing(tmp_path):
@@ -62,12 +78,15 @@ def test_one_cycle_rises_then_falls_to_almost_nothing(tmp_path):
 
     trainer(tmp_path, callbacks=[Watch()]).fit(split())
     peak = int(np.argmax(rates))
-    assert max(rates) == pytest.approx(RECIPE.lr, rel=0.05) and 0 < peak < len(rates) / 2 and rates[-1] < RECIPE.lr / 100
+    assert (
+        max(rates) == pytest.approx(RECIPE.lr, rel=0.05) and 0 < peak < len(rates) / 2 and rates[-1] < RECIPE.lr / 100
+    )
 
 
 def test_the_kept_weights_are_those_of_the_best_epoch(tmp_path):
     class Spoil:
         "Ruins the model before the last validation."
+
         def on_batch_end(self, trainer):
             if trainer.epoch == 4:
                 torch.nn.init.zeros_(trainer.model[5].weight)
@@ -88,6 +107,7 @@ class Stop(Exception):
 
 class StopIn:
     "Stops in the middle of an epoch."
+
     def __init__(self, epoch):
         self.epoch = epoch
 
@@ -105,7 +125,9 @@ def test_a_stopped_run_goes_on_to_the_same_weights(tmp_path, ema):
             trainer(tmp_path / "broken", network(), recipe, callbacks=[StopIn(epoch)]).fit(split())
     run = trainer(tmp_path / "broken", broken, recipe).fit(split())
     assert list(run.history.epoch) == [1, 2, 3]
-    assert all(torch.equal(a, b) for a, b in zip(whole.state_dict().values(), broken.state_dict().values(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(whole.state_dict().values(), broken.state_dict().values(), strict=True)
+    )
 
 
 def test_a_finished_run_is_not_trained_again(tmp_path):
@@ -137,19 +159,30 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_weights(tmp_path
     assert Run(tmp_path).card["epoch"] <= 2 and len(Run(tmp_path).history) == 2
 
 
-@pytest.mark.parametrize("spoil, message", [
-    (lambda f: Split(f, "x", [], range(9), range(9, 20), UNCHECKED), "train side of the split is empty"),
-    (lambda f: Split(f, "x", range(9), [], range(9, 20), UNCHECKED), "val side of the split is empty"),
-    (lambda f: Split(f, "x", range(0, 70, 7), range(71, 90), [], UNCHECKED), "only the class 'anger'"),
-    (lambda f: split(FaceSet("u", f.frames, np.where(np.arange(130) == 3, -1, f.labels), FER7)), "1 unlabelled"),
-])
+@pytest.mark.parametrize(
+    "spoil, message",
+    [
+        (lambda f: Split(f, "x", [], range(9), range(9, 20), UNCHECKED), "train side of the split is empty"),
+        (lambda f: Split(f, "x", range(9), [], range(9, 20), UNCHECKED), "val side of the split is empty"),
+        (lambda f: Split(f, "x", range(0, 70, 7), range(71, 90), [], UNCHECKED), "only the class 'anger'"),
+        (lambda f: split(FaceSet("u", f.frames, np.where(np.arange(130) == 3, -1, f.labels), FER7)), "1 unlabelled"),
+    ],
+)
 def test_what_cannot_be_trained_is_refused_before_the_first_step(tmp_path, spoil, message):
     with pytest.raises(TrainingError, match=message):
         trainer(tmp_path).fit(spoil(bars()))
 
 
-@pytest.mark.parametrize("wrong, message", [({"optimizer": "lion"}, "adamw, adam, sgd"), ({"schedule": "cosine"}, "onecycle"),
-                                            ({"select": "f1"}, "war, uar"), ({"epochs": 0}, "epochs"), ({"lr": -1.0}, "lr")])
+@pytest.mark.parametrize(
+    "wrong, message",
+    [
+        ({"optimizer": "lion"}, "adamw, adam, sgd"),
+        ({"schedule": "cosine"}, "onecycle"),
+        ({"select": "f1"}, "war, uar"),
+        ({"epochs": 0}, "epochs"),
+        ({"lr": -1.0}, "lr"),
+    ],
+)
 def test_a_wrong_recipe_names_what_is_allowed(wrong, message):
     with pytest.raises(TrainingError, match=message):
         Recipe(**wrong)
