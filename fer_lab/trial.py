@@ -50,7 +50,7 @@ def imagined_runs(
     taste: float = 0.03,  # standard deviation between people in how much they prefer one method
     hardness: float = 0.15,  # standard deviation between people, the same for both methods
     seed: int = 0,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # bool [S, N], bool [S, N], int [N]: right answers of both; who is shown
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # right answers, bool [S, N], of both; who is shown, int [N]
     "Made-up results of two methods with a known difference."
     rng = np.random.default_rng(seed)
     who = np.repeat(np.arange(people), images)
@@ -61,7 +61,7 @@ def imagined_runs(
         answers.append(rng.random((seeds, len(who))) < chance)
     return *answers, who
 
-# %% ../nbs/library/17_trial.ipynb #cell-010
+# %% ../nbs/library/17_trial.ipynb #cell-012
 def people_codes(
     people: Sequence | np.ndarray | None,  # who is shown on each image, [N]; None where nobody knows
     images: int,  # N
@@ -83,7 +83,7 @@ def design_effect(
     off = np.bincount(codes, weights=correct - correct.mean())  # [G], each person's sum of deviations
     return float(len(off) / (len(off) - 1) * (off**2).sum() / (len(correct) * correct.var()))
 
-# %% ../nbs/library/17_trial.ipynb #cell-013
+# %% ../nbs/library/17_trial.ipynb #cell-015
 def sums_by_person(
     values: np.ndarray,  # float [S, N], one row a seed
     codes: np.ndarray,  # int [N], who is shown
@@ -92,7 +92,7 @@ def sums_by_person(
     sizes = np.bincount(codes)
     return np.stack([np.bincount(codes, weights=row, minlength=len(sizes)) for row in values]), sizes
 
-# %% ../nbs/library/17_trial.ipynb #cell-016
+# %% ../nbs/library/17_trial.ipynb #cell-018
 def resample(
     sums: np.ndarray,  # float [S, G], of each seed and person
     sizes: np.ndarray,  # int [G], images of each person
@@ -108,20 +108,20 @@ def resample(
     totals = ((seed_counts @ kinds[1:]) * people_counts).sum(1) / seeds
     return totals / (people_counts @ kinds[0])
 
-# %% ../nbs/library/17_trial.ipynb #cell-019
+# %% ../nbs/library/17_trial.ipynb #cell-021
 def parts(
     sums: np.ndarray,  # float [S, G]
     sizes: np.ndarray,  # int [G]
 ) -> tuple[float, float, float]:  # variances of the mean: between seeds, between people, of the cells
     "Where the uncertainty of the mean comes from. The first two contain the third. Needs two seeds and two people."
     n_seeds, n_people = sums.shape
-    off = (sums - sizes * sums.sum() / (n_seeds * sizes.sum())) / sizes.sum()  # [S, G], what each cell adds to the error
+    off = (sums - sizes * sums.sum() / (n_seeds * sizes.sum())) / sizes.sum()  # [S, G], error from each cell
     seeds, people = off.sum(1), off.mean(0)
     cells = off - off.mean(1, keepdims=True) - people + off.mean()
     by_cell = (cells**2).sum() / ((n_seeds - 1) * (n_people - 1))
     return seeds.var(ddof=1) / n_seeds, n_people * people.var(ddof=1), n_people * by_cell / n_seeds
 
-# %% ../nbs/library/17_trial.ipynb #cell-022
+# %% ../nbs/library/17_trial.ipynb #cell-024
 @dataclass(frozen=True)
 class Estimate:
     "A mean over seeds and images with its uncertainty. Fractions, not percent."
@@ -132,6 +132,7 @@ class Estimate:
     people: int  # people, or images where nobody knows the people
     images: int
     known_people: bool  # False: images were resampled as if independent
+    by_seed: tuple[float, ...] = ()  # the mean of each seed
 
     @property
     def interval(self) -> tuple[float, float]:
@@ -144,7 +145,7 @@ class Estimate:
         "Smallest alpha at which the interval excludes zero."
         return float(2 * stats.t.sf(abs(self.value) / self.standard_error, self.freedom))
 
-# %% ../nbs/library/17_trial.ipynb #cell-024
+# %% ../nbs/library/17_trial.ipynb #cell-026
 @patch
 def p_inside(
     self: Estimate,
@@ -154,7 +155,7 @@ def p_inside(
     room = matters - abs(self.value)
     return float(2 * stats.t.sf(room / self.standard_error, self.freedom)) if room > 0 else 1.0
 
-# %% ../nbs/library/17_trial.ipynb #cell-025
+# %% ../nbs/library/17_trial.ipynb #cell-027
 def _freedom(seeds: float, people: float, cells: float, shape: tuple[int, int]) -> float:
     "Satterthwaite's degrees of freedom of seeds + people - cells, never fewer than those of the smaller factor."
     s, g = shape[0] - 1, shape[1] - 1
@@ -174,7 +175,7 @@ def _spread(sums: np.ndarray, sizes: np.ndarray, draws: int, seed: int) -> tuple
         variance = (3 / sums.shape[1] / stats.t.ppf(0.975, freedom))**2
     return float(variance**0.5), freedom
 
-# %% ../nbs/library/17_trial.ipynb #cell-026
+# %% ../nbs/library/17_trial.ipynb #cell-028
 def estimate(
     values: np.ndarray,  # float [S, N], -1 to 1: one row a seed, one column an image
     people: Sequence | np.ndarray | None = None,  # who is shown, [N]; None: images are resampled instead
@@ -187,9 +188,10 @@ def estimate(
     if len(sizes) < 2:
         raise TrialError(f"an interval over people needs at least two of them; got {len(sizes)}.")
     error, freedom = _spread(sums, sizes, draws, seed)
-    return Estimate(float(values.mean()), error, freedom, len(sums), len(sizes), values.shape[1], people is not None)
+    counts = {"seeds": len(sums), "people": len(sizes), "images": values.shape[1], "known_people": people is not None}
+    return Estimate(float(values.mean()), error, freedom, **counts, by_seed=tuple(values.mean(1).tolist()))
 
-
+# %% ../nbs/library/17_trial.ipynb #cell-029
 def paired_difference(
     first: np.ndarray,  # bool [S, N], right answers of the first method
     second: np.ndarray,  # bool [S, N], of the second: the same seeds, the same images
@@ -200,10 +202,11 @@ def paired_difference(
     "What the first method is ahead by."
     first, second = np.atleast_2d(first), np.atleast_2d(second)
     if first.shape != second.shape:
-        raise TrialError(f"a paired difference needs the same seeds and images; got {first.shape} and {second.shape} [seeds, images].")
+        raise TrialError(f"a paired difference needs the same seeds and images; got {first.shape} and {second.shape} "
+                         "[seeds, images].")
     return estimate(first.astype(float) - second, people, draws, seed)
 
-# %% ../nbs/library/17_trial.ipynb #cell-027
+# %% ../nbs/library/17_trial.ipynb #cell-030
 def points(value: float) -> str:
     "A signed difference in percentage points."
     return f"{100 * value:+.1f}".replace("-", "−")
@@ -213,9 +216,10 @@ def points(value: float) -> str:
 def _repr_markdown_(self: Estimate) -> str:
     low, high = self.interval
     who = f"{self.people:,} people" if self.known_people else "independent images (people unknown)"
-    return f"{points(self.value)} points, 95 % interval {points(low)} to {points(high)} ({self.seeds} seeds, {self.images:,} images, {who})"
+    return (f"{points(self.value)} points, 95 % interval {points(low)} to {points(high)} "
+            f"({self.seeds} seeds, {self.images:,} images, {who})")
 
-# %% ../nbs/library/17_trial.ipynb #cell-035
+# %% ../nbs/library/17_trial.ipynb #cell-038
 def holm(
     p_values: Iterable[float],  # one a comparison, 0 to 1
 ) -> np.ndarray:  # float, the same order, corrected
@@ -229,7 +233,7 @@ def holm(
     corrected[order] = steps
     return corrected
 
-# %% ../nbs/library/17_trial.ipynb #cell-039
+# %% ../nbs/library/17_trial.ipynb #cell-042
 VERDICTS = ("better", "worse", "no difference that matters", "we could not tell")
 
 
@@ -250,7 +254,7 @@ def verdict(
         return "better" if difference.value > 0 else "worse"
     return "we could not tell"
 
-# %% ../nbs/library/17_trial.ipynb #cell-042
+# %% ../nbs/library/17_trial.ipynb #cell-045
 @dataclass(frozen=True)
 class Finding:
     "The answer to one comparison."
@@ -278,7 +282,7 @@ class Finding:
             return f"{start}: {self.verdict}, by {numbers}."
         return f"{start}: {self.verdict}. {numbers}; {_reason(self)}."
 
-# %% ../nbs/library/17_trial.ipynb #cell-043
+# %% ../nbs/library/17_trial.ipynb #cell-046
 def _reason(finding: Finding) -> str:
     "Why a verdict is not 'better' or 'worse'."
     difference, size = finding.difference, f"{100 * finding.matters:.1f} points"
@@ -292,7 +296,7 @@ def _reason(finding: Finding) -> str:
         return f"alone it would pass, among {finding.together} comparisons it may be chance"
     return "neither a difference nor its absence is shown; more seeds or more people would narrow it"
 
-# %% ../nbs/library/17_trial.ipynb #cell-046
+# %% ../nbs/library/17_trial.ipynb #cell-049
 @dataclass(frozen=True)
 class Trial:
     "An experiment, written down before it is run."
@@ -318,7 +322,7 @@ class Trial:
         "16 hex digits over everything that was decided."
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
 
-# %% ../nbs/library/17_trial.ipynb #cell-047
+# %% ../nbs/library/17_trial.ipynb #cell-050
 def _check(condition: bool, message: str) -> None:
     if not condition:
         raise TrialError(message)
@@ -330,16 +334,18 @@ def _check_plan(plan: Trial) -> None:
     _check(len(plan.conditions) >= 2, f"a trial compares at least two conditions; got {list(plan.conditions)}.")
     for key in ("conditions", "tests", "seeds"):
         values = getattr(plan, key)
-        _check(len(values) > 0 and len(set(values)) == len(values), f"{key} must be named once each, at least one; got {list(values)}.")
+        _check(len(values) > 0 and len(set(values)) == len(values),
+               f"{key} must be named once each, at least one; got {list(values)}.")
     strange = {name for pair in plan.comparisons for name in pair} - set(plan.conditions)
     _check(not strange, f"comparisons name {sorted(strange)}, but the conditions are {list(plan.conditions)}.")
-    _check(0 < plan.matters < 1, f"matters is a difference in accuracy between 0 and 1, e.g. 0.02 for two points; got {plan.matters!r}.")
+    _check(0 < plan.matters < 1,
+           f"matters is a difference in accuracy between 0 and 1, e.g. 0.02 for two points; got {plan.matters!r}.")
     try:
         json.dumps(asdict(plan))
     except TypeError as error:
         raise TrialError(f"the details of a plan must be what JSON can hold: {error}.") from None
 
-# %% ../nbs/library/17_trial.ipynb #cell-050
+# %% ../nbs/library/17_trial.ipynb #cell-053
 @dataclass(frozen=True, eq=False)
 class Marks:
     "Which test images a network got right."
@@ -354,7 +360,7 @@ def marks(result: Report | Marks) -> Marks:
         return Marks(result.predictions == result.labels, result.groups, result.context.get("faces_fingerprint", ""))
     return result
 
-# %% ../nbs/library/17_trial.ipynb #cell-051
+# %% ../nbs/library/17_trial.ipynb #cell-054
 @dataclass(frozen=True)
 class Panel:
     "The test images all runs share: pairing is possible only if they are the same."
@@ -364,11 +370,15 @@ class Panel:
 
 
 def panel_of(given: Marks) -> Panel:
-    "What has to be equal for two runs to be paired."
+    "What has to be equal for two runs to be paired. Raises `TrialError` if the marks are no yes-or-no list."
+    shape, kind = np.shape(given.correct), getattr(given.correct, "dtype", type(given.correct))
+    if str(kind) != "bool" or len(shape) != 1 or not shape[0]:
+        raise TrialError(f"marks are a boolean array [N], one entry an image; got {kind} {list(shape)}. "
+                         "Compare predictions with labels first.")
     codes = None if given.people is None else tuple(people_codes(given.people, len(given.correct)).tolist())
     return Panel(len(given.correct), codes, given.faces)
 
-# %% ../nbs/library/17_trial.ipynb #cell-052
+# %% ../nbs/library/17_trial.ipynb #cell-055
 def _to_text(data: bytes) -> str:
     return base64.b64encode(zlib.compress(data, 9)).decode()
 
@@ -396,8 +406,8 @@ def _panel_from_dict(facts: Mapping) -> Panel:
     people = facts["people"] and tuple(np.frombuffer(_from_text(facts["people"]), "<i4").tolist())
     return Panel(facts["images"], people, facts["faces"])
 
-# %% ../nbs/library/17_trial.ipynb #cell-055
-@dataclass(frozen=True, eq=False)
+# %% ../nbs/library/17_trial.ipynb #cell-058
+@dataclass(frozen=True, eq=False, repr=False)
 class TrialRecord:
     "A finished trial."
     plan: Trial
@@ -405,6 +415,9 @@ class TrialRecord:
     runs: tuple[dict, ...]  # condition, seed, seconds, correct {test: packed bits}; in the order of the plan
     made: Mapping  # date, command, seconds, and fer_lab.report.environment()
     recorded: bool = False  # True if it was read from a file instead of run just now
+
+    def __repr__(self) -> str:
+        return f"{self.plan.name}: {self.plan.question} ({self.label})"
 
     def _repr_html_(self) -> str:
         return _record_html(self)
@@ -422,7 +435,7 @@ class TrialRecord:
         facts = [self.plan.fingerprint, {test: asdict(panel) for test, panel in sorted(self.panels.items())}, answers]
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
-# %% ../nbs/library/17_trial.ipynb #cell-056
+# %% ../nbs/library/17_trial.ipynb #cell-059
 @patch
 def accuracy(self: TrialRecord, condition: str, test: str) -> Estimate:
     "Accuracy of a condition on a test set, with its uncertainty over seeds and people."
@@ -443,20 +456,31 @@ def accuracies(self: TrialRecord) -> pd.DataFrame:
         return f"{each.mean():.1f} ± {each.std(ddof=1):.1f}" if len(each) > 1 else f"{each[0]:.1f}"
     return pd.DataFrame({test: {c: cell(c, test) for c in self.plan.conditions} for test in self.plan.tests})
 
-# %% ../nbs/library/17_trial.ipynb #cell-058
+# %% ../nbs/library/17_trial.ipynb #cell-061
 class Findings(tuple):
     "Findings that were corrected together; a notebook shows them as a table and sentences."
     def table(self) -> pd.DataFrame:
         "One row a comparison; differences in points."
-        rows = [{"comparison": f"{f.first} − {f.second}", "test": f.test, "difference": points(f.difference.value),
-                 "95 % interval": " to ".join(map(points, f.difference.interval)), "p (Holm)": f"{f.p:.3f}", "verdict": f.verdict} for f in self]
-        return pd.DataFrame(rows)
+        def row(f):
+            low, high = map(points, f.difference.interval)
+            pair, value = f"{f.first} − {f.second}", points(f.difference.value)
+            return pair, f.test, value, f"{low} to {high}", f"{f.p:.3f}", f.verdict
+        columns = ["comparison", "test", "difference", "95 % interval", "p (Holm)", "verdict"]
+        return pd.DataFrame([row(finding) for finding in self], columns=columns)
+
+    def __repr__(self) -> str:
+        return self.table().to_string(index=False)
+
+    def intervals(self) -> pd.DataFrame:
+        "The same in numbers, in points, as `fer_lab.figures.intervals` wants it."
+        def row(f):
+            low, high = f.difference.interval
+            seeds = [100 * each for each in f.difference.by_seed]
+            return f"{f.first} − {f.second}, {f.test}", 100 * f.difference.value, 100 * low, 100 * high, seeds
+        return pd.DataFrame([row(finding) for finding in self], columns=["name", "estimate", "low", "high", "seeds"])
 
     def _repr_html_(self) -> str:
-        said = "".join(f"<li>{escape(f.sentence)}</li>" for f in self)
-        matters = ", ".join(sorted({f"{100 * f.matters:.1f}" for f in self}))
-        note = f"Differences in points of accuracy; smallest that matters: {matters}; Holm's correction over {len(self)} comparisons."
-        return f"{self.table().to_html(index=False)}<small>{note}</small><ul>{said}</ul>"
+        return _findings_html(self)
 
 
 def findings(*records: TrialRecord) -> Findings:
@@ -468,10 +492,20 @@ def findings(*records: TrialRecord) -> Findings:
     return Findings(Finding(a, b, test, each, record.plan.matters, float(differs), float(inside), len(asked))
                     for each, differs, inside, (record, a, b, test) in zip(found, p, p_inside, asked))
 
-# %% ../nbs/library/17_trial.ipynb #cell-060
+# %% ../nbs/library/17_trial.ipynb #cell-062
+def _findings_html(found: Findings) -> str:
+    said = "".join(f"<li>{escape(f.sentence)}</li>" for f in found)
+    matters = ", ".join(sorted({f"{100 * f.matters:.1f}" for f in found}))
+    note = (f"Differences in points of accuracy; smallest that matters: {matters}; "
+            f"Holm's correction over {len(found)} comparisons.")
+    if not all(f.difference.known_people for f in found):
+        note += " The people are not known: images were resampled as if independent, so intervals may be too narrow."
+    return f"{found.table().to_html(index=False)}<small>{escape(note)}</small><ul>{said}</ul>"
+
+# %% ../nbs/library/17_trial.ipynb #cell-064
 def run_trial(
     plan: Trial,
-    run_one: Callable[[str, int], Mapping[str, Report | Marks]],  # (condition, seed) -> test set -> its report or marks
+    run_one: Callable[[str, int], Mapping[str, Report | Marks]],  # (condition, seed) -> test set -> report or marks
     folder: Path,  # where results are kept while the trial runs
     command: str = "",  # how a reader runs it again, e.g. "BUDGET=full ONLY=stn make run"
     progress: bool = True,
@@ -490,7 +524,7 @@ def run_trial(
             "seconds": round(sum(run["seconds"] for run in runs), 1), "environment": environment()}
     return TrialRecord(plan, dict(log.panels), runs, made)
 
-# %% ../nbs/library/17_trial.ipynb #cell-062
+# %% ../nbs/library/17_trial.ipynb #cell-066
 class ResultLog:
     "Results of a trial while it runs: plan.json and results.jsonl in a folder."
     def __init__(self, folder: Path, plan: Trial):
@@ -498,23 +532,30 @@ class ResultLog:
         self.runs: dict[tuple[str, int], dict] = {}
         self.panels: dict[str, Panel] = {}
         self.written = self._keep_plan()
-        for line in self._whole_lines():
-            self._take(json.loads(line))
+        for number, line in enumerate(self._whole_lines(), 1):
+            try:
+                self._take(json.loads(line))
+            except (ValueError, KeyError) as error:
+                raise TrialError(f"{self.path}, line {number} is damaged ({error!r}). "
+                                 "Delete the line; its run is then repeated.") from None
 
-    def _keep_plan(self) -> str:
-        "Write the plan, or check that the one here is the same; return when it was written."
-        path = self.folder / "plan.json"
-        if not path.exists():
-            facts = {"written": datetime.now(UTC).isoformat(timespec="seconds"), "fingerprint": self.plan.fingerprint, "plan": asdict(self.plan)}
-            self.folder.mkdir(parents=True, exist_ok=True)
-            write_atomic(path, json.dumps(facts, indent=1))
-        facts = json.loads(path.read_text(encoding="utf-8"))
-        if facts["fingerprint"] != self.plan.fingerprint:
-            raise TrialError(f"{self.folder} holds results of another plan ({facts['plan']['name']}, {facts['fingerprint']}); this one is "
-                             f"{self.plan.name}, {self.plan.fingerprint}. Take another folder, or delete that one.")
-        return facts["written"]
+# %% ../nbs/library/17_trial.ipynb #cell-067
+@patch
+def _keep_plan(self: ResultLog) -> str:
+    "Write the plan, or check that the one here is the same; return when it was written."
+    path, ours = self.folder / "plan.json", self.plan.fingerprint
+    if not path.exists():
+        self.folder.mkdir(parents=True, exist_ok=True)
+        written = datetime.now(UTC).isoformat(timespec="seconds")
+        write_atomic(path, json.dumps({"written": written, "fingerprint": ours, "plan": asdict(self.plan)}, indent=1))
+    facts = json.loads(path.read_text(encoding="utf-8"))
+    if facts["fingerprint"] != ours:
+        theirs = f"{facts['plan']['name']}, {facts['fingerprint']}"
+        raise TrialError(f"{self.folder} holds results of another plan ({theirs}); this one is {self.plan.name}, "
+                         f"{ours}. Take another folder, or delete that one.")
+    return facts["written"]
 
-# %% ../nbs/library/17_trial.ipynb #cell-063
+# %% ../nbs/library/17_trial.ipynb #cell-068
 @patch
 def _whole_lines(self: ResultLog) -> list[str]:
     "Complete lines of the log; a piece after the last line end is cut off."
@@ -532,7 +573,19 @@ def _take(self: ResultLog, entry: dict) -> None:
         self.panels[test] = _panel_from_dict(facts)
     self.runs[entry["condition"], entry["seed"]] = entry
 
-# %% ../nbs/library/17_trial.ipynb #cell-064
+# %% ../nbs/library/17_trial.ipynb #cell-069
+def _check_panels(log: ResultLog, run: str, seen: Mapping[str, Panel]) -> None:
+    "A run must answer all test sets of the plan, on the images the other runs saw."
+    wanted = log.plan.tests
+    _check(set(seen) == set(wanted),
+           f"{run}: the plan's test sets are {sorted(wanted)}; the run handed in {sorted(seen)}.")
+    for test, panel in seen.items():
+        before = log.panels.get(test, panel)
+        _check(before == panel, f"{run}: the images of test set {test!r} differ from those of earlier runs "
+               f"({panel.images} now, {before.images} before, or other people or pixels). Paired runs need the same "
+               "test images: make them once, outside the run.")
+
+# %% ../nbs/library/17_trial.ipynb #cell-070
 @patch
 def add(
     self: ResultLog,
@@ -542,14 +595,8 @@ def add(
     seconds: float,
 ) -> None:
     "Append a finished run to the file and wait until it is on the disk."
-    if set(given) != set(self.plan.tests):
-        raise TrialError(f"{condition}, seed {seed}: the plan's test sets are {sorted(self.plan.tests)}; the run handed in {sorted(given)}.")
     seen = {test: panel_of(result) for test, result in given.items()}
-    for test, panel in seen.items():
-        if self.panels.get(test, panel) != panel:
-            raise TrialError(f"{condition}, seed {seed}: the images of test set {test!r} differ from those of earlier runs "
-                             f"({panel.images} now, {self.panels[test].images} before, or other people or pixels). "
-                             "Paired runs need the same test images: make them once, outside the run.")
+    _check_panels(self, f"{condition}, seed {seed}", seen)
     new = {test: _panel_to_dict(panel) for test, panel in seen.items() if test not in self.panels}
     entry = {"condition": condition, "seed": seed, "seconds": round(seconds, 2), "panels": new,
              "correct": {test: pack_bits(given[test].correct) for test in self.plan.tests}}
@@ -559,7 +606,7 @@ def add(
         os.fsync(file.fileno())
     self._take(entry)
 
-# %% ../nbs/library/17_trial.ipynb #cell-072
+# %% ../nbs/library/17_trial.ipynb #cell-080
 def records_folder() -> Path:
     "Where the package keeps recorded trials."
     return Path(str(files("fer_lab"))) / "zoo" / "records"
@@ -584,14 +631,14 @@ def save(
     write_atomic(path, json.dumps(facts, indent=1))
     return path
 
-# %% ../nbs/library/17_trial.ipynb #cell-073
+# %% ../nbs/library/17_trial.ipynb #cell-081
 def load_record(
     name: str | Path,  # name of a recorded trial, or a file
 ) -> TrialRecord:
     "A recorded trial. Raises `TrialError` if there is none, or if its answers are not those it was saved with."
     path = Path(name) if Path(name).suffix == ".json" else records_folder() / f"{name}.json"
     if not path.is_file():
-        raise TrialError(f"there is no recorded trial {str(name)!r}; recorded are: {', '.join(record_names()) or 'none'}.")
+        raise TrialError(f"there is no recorded trial {str(name)!r}; there are: {', '.join(record_names()) or 'none'}.")
     try:
         facts = json.loads(path.read_text(encoding="utf-8"))
         panels = {test: _panel_from_dict(panel) for test, panel in facts["panels"].items()}
@@ -599,29 +646,30 @@ def load_record(
         intact = record.fingerprint == facts["fingerprint"]
     except (ValueError, KeyError, TypeError, zlib.error) as error:
         raise TrialError(f"{path.name} is not a recorded trial: {error!r}.") from None
-    _check(intact, f"{path.name} was changed after it was saved: its answers do not give the fingerprint {facts['fingerprint']}.")
+    _check(intact, f"{path.name} was changed after it was saved: its answers do not give its fingerprint.")
     return record
 
-# %% ../nbs/library/17_trial.ipynb #cell-074
+# %% ../nbs/library/17_trial.ipynb #cell-082
 @patch(as_prop=True)
 def label(self: TrialRecord) -> str:
     "Where the numbers come from: machine, date, command."
-    facts, machine = self.made, self.made["environment"]
-    seeds, hours = len(self.plan.seeds), f"{facts['seconds'] / 60:.0f} min" if facts["seconds"] >= 90 else f"{facts['seconds']:.0f} s"
+    facts, machine, n = self.made, self.made["environment"], len(self.plan.seeds)
+    took = f"{facts['seconds'] / 60:.0f} min" if facts["seconds"] >= 90 else f"{facts['seconds']:.0f} s"
     hardware = machine["processor"] if machine["accelerator"] == "none" else machine["accelerator"]
-    parts = ["recorded" if self.recorded else "run live", facts["date"][:10], f"{seeds} seed{'s' * (seeds > 1)}", hours, hardware,
-             f"{machine['threads']} threads", f"torch {machine['torch']}", f"revision {machine['revision']}"]
-    return " · ".join(parts + ([f"command: {facts['command']}"] if facts["command"] else []))
+    said = ["recorded" if self.recorded else "run live", facts["date"][:10], f"{n} seed{'s' * (n > 1)}", took, hardware,
+            f"{machine['threads']} threads", f"torch {machine['torch']}", f"revision {machine['revision']}"]
+    return " · ".join(said + ([f"command: {facts['command']}"] if facts["command"] else []))
 
 
 def _record_html(record: TrialRecord) -> str:
     known = all(panel.people is not None for panel in record.panels.values())
-    notes = ["interval over seeds and people" if known else "interval over seeds and images, because the people are not known"]
-    notes += ["synthetic faces: this speaks of the mechanism under these conditions, not about people"] * record.plan.synthetic
+    who = "people" if known else "images, because the people are not known"
+    drawn = "Synthetic faces: this speaks of mechanisms under these conditions, not of people." * record.plan.synthetic
+    note = f"Accuracy in %, mean ± standard deviation between seeds. Intervals resample seeds and {who}. {drawn}"
     return (f"<b>{escape(record.plan.question)}</b><br><em>{escape(record.label)}</em>{record.accuracies().to_html()}"
-            f"<small>accuracy in %, mean ± standard deviation between seeds; {'; '.join(notes)}</small>{findings(record)._repr_html_()}")
+            f"<small>{note}</small>{findings(record)._repr_html_()}")
 
-# %% ../nbs/library/17_trial.ipynb #cell-078
+# %% ../nbs/library/17_trial.ipynb #cell-086
 def chance_to_find(
     gain: float,  # true difference in accuracy
     seeds: int,
@@ -632,5 +680,6 @@ def chance_to_find(
     **kwargs,  # luck, taste, hardness: see `imagined_runs`
 ) -> pd.Series:  # share of each verdict
     "How often each verdict would be given."
-    given = [verdict(paired_difference(*imagined_runs(seeds, people, images, gain, seed=world, **kwargs), draws=400), matters) for world in range(worlds)]
+    imagined = (imagined_runs(seeds, people, images, gain, seed=world, **kwargs) for world in range(worlds))
+    given = [verdict(paired_difference(*results, draws=400), matters) for results in imagined]
     return pd.Series(given).value_counts(normalize=True).reindex(VERDICTS, fill_value=0.0)
