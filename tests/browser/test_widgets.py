@@ -1,0 +1,290 @@
+"""The widgets as readers meet them: live in JupyterLab, and frozen on a page. Driven with mouse, keys and fingers."""
+
+import html
+import re
+
+import nbformat
+import pytest
+import torch
+import torch.nn.functional as F
+
+from fer_lab.widgets import Lattice, ThetaWidget
+
+pytestmark = pytest.mark.xdist_group("browser")
+CLASSES = ("anger", "happiness", "neutral")
+FINE = Lattice((-40, 40, 9), (0.7, 1.4, 5), (-0.4, 0.4, 9))
+CHOSEN = [[0.85, -0.15, 0.05], [0.15, 0.85, 0.1]]
+MODEL = '''
+import torch
+import torch.nn.functional as F
+
+class Peephole(torch.nn.Module):
+    "Is the middle of what it reads darker than the rest, brighter, or neither?"
+    def theta_of(self, x):
+        return torch.tensor({chosen}).expand(len(x), 2, 3)
+
+    def warp_with(self, x, theta):
+        seen = F.grid_sample(x, F.affine_grid(theta, list(x.shape), align_corners=False), align_corners=False)
+        contrast = F.interpolate(seen, (3, 3), mode="area")[:, 0, 1, 1] - seen.mean((1, 2, 3))
+        return torch.stack([-3 * contrast, 3 * contrast, torch.zeros_like(contrast)], 1)
+'''.format(chosen=CHOSEN)
+scope = {}
+exec(MODEL, scope)  # the same text runs here and in the notebook of the live test
+
+
+def blobs(count: int) -> torch.Tensor:
+    """Smooth grey pictures, each one different: uint8 [count, 1, 48, 48]."""
+    noise = torch.rand(count, 1, 6, 6, generator=torch.Generator().manual_seed(0))
+    return (F.interpolate(noise, (48, 48), mode="bicubic").clamp(0, 1) * 255).byte()
+
+
+@pytest.fixture(scope="module")
+def widget():
+    return ThetaWidget(scope["Peephole"](), blobs(3), CLASSES, labels=[0, 1, 2])
+
+
+@pytest.fixture(scope="module")
+def frozen_page(widget, tmp_path_factory):
+    path = tmp_path_factory.mktemp("widgets") / "theta.html"
+    widget.freeze(path, lattice=FINE)
+    return path
+
+
+def numbers(view, whose="yours") -> list[float]:
+    label = view.locator(f".fl-{whose} .fl-numbers").get_attribute("aria-label")
+    return [float(n) for n in re.findall(r"[−\d.]+", label.split(":")[1].replace("−", "-").replace("-", "−")) for n in [n.replace("−", "-")]]
+
+
+def shown(view) -> list[int]:
+    return [int(re.sub(r"\D", "", value)) for value in view.locator(".fl-value").all_inner_texts()]
+
+
+def expected(widget, theta, face=0) -> list[int]:
+    return [round(100 * p) for p in widget.probabilities(theta, face)]
+
+
+def at(view, x: float, y: float) -> tuple[float, float]:
+    """Where the input coordinates (x, y) lie on the screen."""
+    box = view.locator("canvas[role=application]").bounding_box()
+    return box["x"] + box["width"] / 2 * (1 + x / 1.32), box["y"] + box["height"] / 2 * (1 + y / 1.32)
+
+
+def drag(page, start, end):
+    page.mouse.move(*start)
+    page.mouse.down()
+    page.mouse.move(*end, steps=8)
+    page.mouse.up()
+
+
+# ---------------------------------------------------------------- frozen
+
+def test_a_frozen_frame_is_dragged_scaled_and_turned_with_the_mouse(page, frozen_page, widget, artifacts):
+    page.goto(frozen_page.as_uri())
+    page.locator(".fl-value").first.wait_for()
+    assert numbers(page) == [1, 0, 0, 0, 1, 0]
+    drag(page, at(page, 0, 0), at(page, 0.2, -0.1))
+    moved = numbers(page)
+    assert moved[2] == pytest.approx(0.2, abs=0.02) and moved[5] == pytest.approx(-0.1, abs=0.02)
+    drag(page, at(page, 1.2, 0.9), at(page, 0.2 + 0.8, -0.1 + 0.8))  # the corner, to 0.8 of its distance
+    scaled = numbers(page)
+    assert scaled[0] == scaled[4] == pytest.approx(0.8, abs=0.02)
+    box = page.locator("canvas[role=application]").bounding_box()
+    knob = at(page, 0.2, -0.9)
+    drag(page, (knob[0], knob[1] - 24), (box["x"] + box["width"] - 20, knob[1] - 20))
+    turned = numbers(page)
+    assert turned[3] > 0.2 and turned[1] == pytest.approx(-turned[3], abs=0.02)
+    assert "Precomputed" in page.locator(".fl-status").inner_text()
+    page.screenshot(path=artifacts / "widget-theta-frozen.png")
+    assert page.script_errors == []
+
+
+def test_a_frozen_page_answers_almost_like_the_network(page, frozen_page, widget):
+    page.goto(frozen_page.as_uri())
+    page.locator(".fl-value").first.wait_for()
+    for key, times in (("ArrowRight", 7), ("ArrowDown", 4), ("]", 11), ("-", 6)):
+        for _ in range(times):
+            page.locator("canvas[role=application]").press(key)
+    theta = numbers(page)
+    assert theta != [1, 0, 0, 0, 1, 0]
+    page.wait_for_timeout(50)
+    for found, wanted in zip(shown(page), expected(widget, theta), strict=True):
+        assert abs(found - wanted) <= 4
+
+
+def test_buttons_faces_and_sliders(page, frozen_page, widget):
+    page.goto(frozen_page.as_uri())
+    own = page.get_by_role("button", name="What the network chose")
+    own.click()
+    assert numbers(page) == pytest.approx(sum(CHOSEN, []), abs=0.006)
+    assert own.get_attribute("aria-pressed") == "true"
+    assert shown(page) == expected(widget, CHOSEN)
+    page.get_by_role("radio", name="Face 2, labelled happiness").check()
+    page.wait_for_timeout(50)
+    assert shown(page) == expected(widget, CHOSEN, face=1)
+    page.get_by_role("button", name="Identity").click()
+    page.get_by_role("slider", name="Turn").fill("20")
+    assert numbers(page)[3] == pytest.approx(0.34, abs=0.01)
+    assert page.get_by_role("slider", name="Turn").get_attribute("aria-valuetext") == "20°"
+    page.get_by_role("slider", name="Turn").dblclick()
+    page.wait_for_timeout(50)
+    assert numbers(page) == [1, 0, 0, 0, 1, 0]
+
+
+def test_the_keyboard_reaches_everything_in_reading_order(page, frozen_page):
+    page.goto(frozen_page.as_uri())
+    page.locator(".fl-value").first.wait_for()
+    stops = []
+    for _ in range(8):
+        page.keyboard.press("Tab")
+        stops.append(page.evaluate("() => { const e = document.activeElement; return e.getAttribute('role') || e.type || e.tagName; }"))
+    assert stops == ["radio", "button", "button", "application", "range", "range", "range", "range"]
+    page.locator("canvas[role=application]").focus()
+    page.keyboard.press("Shift+ArrowLeft")
+    assert numbers(page)[2] == pytest.approx(-0.1, abs=0.006)
+    page.keyboard.press("End")
+    assert numbers(page) == pytest.approx(sum(CHOSEN, []), abs=0.006)
+    page.keyboard.press("Home")
+    assert numbers(page) == [1, 0, 0, 0, 1, 0]
+    page.locator("[aria-live]", has_text="Prediction").wait_for(state="attached")
+    assert "upright" in page.locator("canvas[role=application]").get_attribute("aria-label")
+
+
+def test_two_fingers_pinch(browser, frozen_page, artifacts):
+    context = browser.new_context(viewport={"width": 390, "height": 800}, has_touch=True, is_mobile=True, device_scale_factor=3)
+    page = context.new_page()
+    page.goto(frozen_page.as_uri())
+    page.locator(".fl-value").first.wait_for()
+    session = context.new_cdp_session(page)
+
+    def touch(kind, *places):
+        points = [{"x": x, "y": y, "id": i} for i, (x, y) in enumerate(at(page, *place) for place in places)]
+        session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+    touch("touchStart", (-0.6, 0), (0.6, 0))
+    touch("touchMove", (-0.5, 0.1), (0.5, 0.1))
+    touch("touchMove", (-0.48, 0.2), (0.48, 0.2))
+    touch("touchEnd")
+    page.wait_for_timeout(100)
+    assert numbers(page) == pytest.approx([0.8, 0, 0, 0, 0.8, 0.2], abs=0.03)
+    assert page.evaluate("() => document.documentElement.scrollWidth <= window.innerWidth")
+    page.screenshot(path=artifacts / "widget-theta-phone.png", full_page=True)
+    context.close()
+
+
+def test_two_frozen_widgets_on_a_page_follow_its_theme_and_leave_each_other_alone(page, widget, tmp_path, artifacts):
+    frame = widget.freeze(lattice=Lattice((-40, 40, 3), (0.7, 1.4, 3), (-0.4, 0.4, 3)))
+    (tmp_path / "page.html").write_text(f"<!doctype html><meta charset='utf-8'><body class='quarto-light'>{frame}{frame}", "utf-8")
+    page.goto((tmp_path / "page.html").as_uri())
+    first, second = page.frame_locator("iframe >> nth=0"), page.frame_locator("iframe >> nth=1")
+    second.locator(".fl-value").first.wait_for()
+    first.get_by_role("button", name="What the network chose").click()
+    assert numbers(first) != numbers(second) == [1, 0, 0, 0, 1, 0]
+    first.get_by_role("radio", name="Face 3").check()
+    assert second.get_by_role("radio", name="Face 1").is_checked()
+    for i, view in enumerate((first, second)):  # as tall as what is in it: no inner scroll bar, no gap
+        outer = page.locator("iframe").nth(i).bounding_box()["height"]
+        assert 0 <= outer - view.locator(".fer-lab-widget").bounding_box()["height"] < 12
+    background = "() => getComputedStyle(document.querySelector('.fer-lab-widget')).backgroundColor"
+    light = page.frames[1].evaluate(background)
+    page.evaluate("() => document.body.className = 'quarto-dark'")
+    page.wait_for_timeout(100)
+    dark = page.frames[1].evaluate(background)
+    assert light == "rgb(255, 255, 255)" and dark != light
+    page.screenshot(path=artifacts / "widget-theta-dark.png")
+    assert page.script_errors == []
+
+
+def test_no_face_is_said_in_words(page, tmp_path):
+    widget = ThetaWidget(scope["Peephole"](), blobs(0), CLASSES)
+    widget.freeze(tmp_path / "empty.html")
+    page.goto((tmp_path / "empty.html").as_uri())
+    page.get_by_text("No face to show").wait_for()
+    assert page.script_errors == []
+
+
+# ---------------------------------------------------------------- live
+
+LIVE = MODEL + '''
+from fer_lab.widgets import ThetaWidget
+noise = torch.rand(3, 1, 6, 6, generator=torch.Generator().manual_seed(0))
+images = (F.interpolate(noise, (48, 48), mode="bicubic").clamp(0, 1) * 255).byte()
+widget = ThetaWidget(Peephole(), images, {classes}, labels=[0, 1, 2])
+widget
+'''.format(classes=CLASSES)
+
+
+@pytest.fixture
+def live(lab, server):
+    """A notebook with the widget, run in JupyterLab: (lab, the widget's cell)."""
+    cells = [nbformat.v4.new_code_cell(LIVE), nbformat.v4.new_code_cell("widget.theta, widget.face"),
+             nbformat.v4.new_code_cell("def broken(x, theta):\n    raise RuntimeError('the network is on strike')\n"
+                                       "whole, widget.model.warp_with = widget.model.warp_with, broken")]
+    notebook = nbformat.v4.new_notebook(cells=cells)
+    nbformat.write(notebook, server[2] / "widget_test.ipynb")
+    lab.open("widget_test.ipynb")
+    run(lab, "ThetaWidget(Peephole")
+    cell = lab.show("ThetaWidget(Peephole")
+    cell.locator(".fl-value").first.wait_for()
+    return lab, cell
+
+
+def run(lab, text: str):
+    """Run the one cell that holds `text` and wait until the kernel is idle again."""
+    lab.show(text)
+    lab.page.evaluate("() => window.jupyterapp.commands.execute('notebook:run-cell')")
+    lab.page.wait_for_timeout(300)
+    lab.wait(lambda state: state["kernel"] == "idle", 60, "the cell")
+
+
+def test_the_live_widget_is_answered_by_python(live, widget, artifacts):
+    lab, cell = live
+    page = lab.page
+    cell.locator("canvas[role=application]").scroll_into_view_if_needed()
+    drag(page, at(cell, 0, 0), at(cell, 0.3, 0.1))
+    cell.locator(".fl-status[data-state=done]").wait_for()
+    theta = numbers(cell)
+    assert theta[2] == pytest.approx(0.3, abs=0.02)
+    page.wait_for_timeout(500)
+    for found, wanted in zip(shown(cell), expected(widget, theta), strict=True):
+        assert abs(found - wanted) <= 1
+    assert "Live: Python answered in" in cell.locator(".fl-status").inner_text()
+    page.screenshot(path=artifacts / "widget-theta-live.png")
+    run(lab, "widget.theta, widget.face")
+    output = lab.show("widget.theta, widget.face").locator(".jp-OutputArea-output").inner_text()
+    assert [float(n) for n in re.findall(r"-?[\d.]+", output)][2] == pytest.approx(theta[2], abs=0.01)
+
+
+def test_keys_belong_to_the_widget_not_to_the_notebook(live):
+    lab, cell = live
+    before = lab.page.evaluate("() => window.jupyterapp.shell.currentWidget.content.activeCellIndex")
+    grid = cell.locator("canvas[role=application]")
+    grid.focus()
+    for key in ("ArrowDown", "ArrowDown", "ArrowDown", "]", "-"):
+        grid.press(key)
+    assert numbers(cell)[5] == pytest.approx(0.06, abs=0.006)
+    notebook = lab.page.evaluate("() => { const n = window.jupyterapp.shell.currentWidget.content; return [n.activeCellIndex, n.widgets.length]; }")
+    assert notebook == [before, 3]
+
+
+def test_an_error_of_the_network_is_said_in_the_widget_and_the_last_answer_stays(live, artifacts):
+    lab, cell = live
+    before = shown(cell)
+    run(lab, "def broken")
+    cell = lab.show("ThetaWidget(Peephole")
+    cell.get_by_role("button", name="What the network chose").click()
+    cell.locator(".fl-status[data-state=error]").wait_for()
+    assert "on strike" in cell.locator(".fl-status").inner_text()
+    assert shown(cell) == before
+    lab.page.screenshot(path=artifacts / "widget-theta-error.png")
+
+
+def test_it_wears_jupyterlabs_dark_theme(live, artifacts):
+    lab, cell = live
+    lab.page.evaluate("() => window.jupyterapp.commands.execute('apputils:change-theme', { theme: 'JupyterLab Dark' })")
+    lab.page.wait_for_function("() => document.body.dataset.jpThemeLight === 'false'")
+    lab.page.wait_for_timeout(500)
+    colours = cell.locator(".fer-lab-widget").evaluate("e => [getComputedStyle(e).backgroundColor, getComputedStyle(e).color, e.style.colorScheme]")
+    lab.page.screenshot(path=artifacts / "widget-theta-lab-dark.png")
+    lab.page.evaluate("() => window.jupyterapp.commands.execute('apputils:change-theme', { theme: 'JupyterLab Light' })")
+    brightness = [sum(int(n) for n in re.findall(r"\d+", colour)[:3]) for colour in colours[:2]]
+    assert brightness[0] < 200 < 500 < brightness[1] and colours[2] == "dark"
