@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from fer_lab import pages
 
 ROOT = Path(__file__).parent.parent.parent
+NOTEBOOKS = sorted(path.relative_to(ROOT) for path in [*ROOT.glob("nbs/*.ipynb"), *ROOT.glob("nbs/[!.]*/*.ipynb")])
 FIGURE = json.loads(go.Figure(go.Bar(x=["a"], y=[1])).update_layout(title="Joy < surprise", height=300).to_json())
 
 # What `nbdev-proc-nbs` and `nbdev-docs` do before Quarto's turn (they themselves would try to install Quarto).
@@ -145,3 +146,31 @@ def test_nbdev_makes_page_sources_without_quarto(tmp_path):
     assert (tmp_path / "_proc" / "plotly.min.js").exists() and (tmp_path / "_proc" / "_quarto.yml").exists()
     sidebar = json.loads((tmp_path / "_proc" / "sidebar.yml").read_text())
     assert sidebar["website"]["sidebar"]["contents"][1]["contents"] == ["papers/01_page.ipynb"]
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """A copy of the notebooks that is ready for the site."""
+    top = tmp_path_factory.mktemp("site")
+    shutil.copytree(ROOT / "nbs", top / "nbs", ignore=shutil.ignore_patterns(".*", "_*"))
+    shutil.copy(ROOT / "_quarto.yml", top)
+    pages.prepare(top)
+    return top
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=[path.name for path in NOTEBOOKS])
+def test_every_notebook_becomes_a_page_source(path, prepared, monkeypatch):
+    """nbdev runs import cells and exported cells, each notebook's in one namespace, to document what they define.
+
+    If this fails with a NameError: a cell that imports does something else, too. Give the imports a cell of their own.
+    """
+    from fastcore.nbio import read_nb
+    from nbdev.processors import FilterDefaults
+
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("IN_TEST", "1")  # as nbdev sets it: no module index is written
+    notebook = read_nb(prepared / path)
+    FilterDefaults()(notebook)
+    assert "title:" in notebook.cells[0].source and notebook.cells[0].cell_type == "raw"
+    shown = [output for cell in notebook.cells for output in cell.get("outputs", []) if "data" in output]
+    assert not any(pages.PLOTLY in output["data"] for output in shown)
