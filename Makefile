@@ -6,7 +6,8 @@
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+# Modules are compiled when they are first imported: compiling all of PyTorch here would take a minute.
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-compile --constraint constraints.txt
 NEEDS := .venv/base.stamp constraints.txt pyproject.toml setup.py
 NARROWED = $(if $(DATASET),--dataset $(DATASET)) $(if $(BUDGET),--budget $(BUDGET)) $(if $(ONLY),--only $(ONLY))
 
@@ -55,7 +56,7 @@ docs: .venv/dev.stamp
 	@echo "the pages: _docs/index.html"
 
 outputs: .venv/dev.stamp
-	$(BIN)/python -m fer_lab.runner --refresh $(if $(ONLY),$(wildcard nbs/*/*$(ONLY)*.ipynb),$(wildcard nbs/*/*.ipynb))
+	$(BIN)/python -m fer_lab.runner --refresh $(if $(ONLY),$(wildcard nbs/*/*$(ONLY)*.ipynb),$(wildcard nbs/*.ipynb nbs/*/*.ipynb))
 
 readme: .venv/dev.stamp
 	$(BIN)/python -c "from fer_lab.pages import write_readme; write_readme()"
