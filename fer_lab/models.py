@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from html import escape
 from importlib import import_module
 from importlib.resources import files
@@ -21,15 +20,16 @@ from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, ResNet
 
 from .checkpoint import load_weights, read_card
+from .explain import ExplainError, find_modules, undisturbed
+from .receptive import trace
 from .settings import LabError
 from .trial import TrialRecord, load_record, record_names
 
 # %% auto #0
 __all__ = ['REGISTRY', 'ACTIVATIONS', 'CERTAINTY', 'LINE', 'FAINT', 'STRONG', 'ModelError', 'names', 'model_class', 'create',
            'register', 'count_parameters', 'multiply_adds', 'stage', 'PlainStack', 'plain_stack_like', 'Block',
-           'SmallResNet18', 'module_paths', 'activation_uses', 'problems', 'zoo_folder', 'zoo_names', 'class_of_card',
-           'load_model', 'load_zoo', 'FidelityError', 'checked', 'from_zoo', 'from_record', 'FidelityRow',
-           'FidelityCard']
+           'SmallResNet18', 'activation_uses', 'problems', 'zoo_folder', 'zoo_names', 'class_of_card', 'load_model',
+           'load_zoo', 'FidelityError', 'checked', 'from_zoo', 'from_record', 'FidelityRow', 'FidelityCard']
 
 # %% ../nbs/library/16_models.ipynb #cell-004
 class ModelError(LabError, ValueError):
@@ -87,27 +87,12 @@ def count_parameters(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
 
-@torch.no_grad()
 def multiply_adds(
     model: nn.Module,
     input_shape: tuple[int, int, int],  # (C, H, W) of one face
 ) -> int:  # for one face
-    "Multiplications in convolutions and linear layers."
-    total, training = 0, model.training
-
-    def count(module: nn.Module, inputs: tuple, output: Tensor) -> None:
-        nonlocal total
-        total += output.numel() * module.weight[0].numel()  # each output number needs one row of weights
-
-    layers = [m for m in model.modules() if isinstance(m, (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear))]
-    hooks = [layer.register_forward_hook(count) for layer in layers]
-    try:
-        model.eval()(torch.zeros(1, *input_shape, device=next(model.parameters()).device))
-    finally:
-        model.train(training)
-        for hook in hooks:
-            hook.remove()
-    return total
+    "Multiplications in convolutions and matrix products; the rest is small and not counted."
+    return sum(step.multiply_adds for step in trace(model, input_shape))
 
 # %% ../nbs/library/16_models.ipynb #cell-014
 def stage(
@@ -138,7 +123,7 @@ class PlainStack(nn.Module):
             raise ModelError(f"norm must be 'batch' or 'none'; got {norm!r}.")
         self.config = dict(num_classes=num_classes, widths=list(widths), norm=norm, dropout=dropout,
                            in_channels=in_channels)
-        self.inspect = {"features": "stages", "stages": "stages.*"}
+        self.inspect = {"features": "stages", "stages": "stages.?"}
         self.stages = nn.Sequential(*[stage(a, b, norm) for a, b in zip((in_channels, *widths), widths)])
         self.dropout, self.head = nn.Dropout(dropout), nn.Linear(widths[-1], num_classes)
 
@@ -184,7 +169,7 @@ class SmallResNet18(ResNet):
     def __init__(self, num_classes: int = 7, in_channels: int = 1):
         super().__init__(Block, [2, 2, 2, 2], num_classes=num_classes)
         self.config = dict(num_classes=num_classes, in_channels=in_channels)
-        self.inspect = {"stem": "maxpool", "layers": "layer*", "features": "layer4"}
+        self.inspect = {"stem": "maxpool", "layers": "layer?", "features": "layer4"}
         self.conv1 = nn.Conv2d(in_channels, 64, 3, padding=1, bias=False)
         nn.init.kaiming_normal_(self.conv1.weight, mode="fan_out", nonlinearity="relu")
         self.relu, self.avgpool = nn.ReLU(), nn.Identity()
@@ -197,32 +182,18 @@ class SmallResNet18(ResNet):
 ACTIVATIONS = (nn.ReLU, nn.PReLU, nn.MaxPool2d, nn.Sigmoid, nn.Tanh, nn.Softmax, nn.LeakyReLU, nn.ELU, nn.GELU)
 
 
-def module_paths(
-    model: nn.Module,
-    pattern: str,  # a path such as "features.conv1"; * stands for one name
-) -> list[str]:
-    "Paths of the modules that an `inspect` pattern means."
-    wanted = pattern.split(".")
-    return [path for path, _ in model.named_modules()
-            if path and len(path.split(".")) == len(wanted) and all(map(fnmatchcase, path.split("."), wanted))]
-
-# %% ../nbs/library/16_models.ipynb #cell-029
 @torch.no_grad()
 def activation_uses(
     model: nn.Module,
     input_shape: tuple[int, int, int],  # (C, H, W)
 ) -> Counter:  # module path -> calls in one forward pass
     "How often each activation or pooling module is called."
-    uses, hooks, training = Counter(), [], model.training
-    for path, module in model.named_modules():
-        if isinstance(module, ACTIVATIONS):
-            hooks.append(module.register_forward_hook(lambda *_, path=path: uses.update([path])))
-    try:
-        model.eval()(torch.zeros(2, *input_shape))
-    finally:
-        model.train(training)
-        for hook in hooks:
-            hook.remove()
+    uses = Counter()
+    with undisturbed(model):
+        for path, module in model.named_modules():
+            if isinstance(module, ACTIVATIONS):
+                module.register_forward_hook(lambda *_, path=path: uses.update([path]))
+        model(torch.zeros(2, *input_shape))
     return uses
 
 # %% ../nbs/library/16_models.ipynb #cell-030
@@ -236,7 +207,9 @@ def problems(
     in_place = [path for path, module in model.named_modules() if getattr(module, "inplace", False)]
     found += [f"{path} works in place; set inplace=False" for path in in_place]
     for name, pattern in getattr(model, "inspect", {}).items():
-        if not module_paths(model, pattern):
+        try:
+            find_modules(model, name)
+        except ExplainError:
             found.append(f"inspect[{name!r}] = {pattern!r} names no module")
     missing = [name for name in ("inspect", "config") if not isinstance(getattr(model, name, None), dict)]
     found += [f"{name} is missing: it must be a dict" for name in missing]

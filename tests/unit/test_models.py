@@ -11,6 +11,7 @@ from torchvision.models import resnet18
 
 from fer_lab import models
 from fer_lab.checkpoint import save_weights
+from fer_lab.explain import find_modules
 from fer_lab.models import (
     REGISTRY,
     FidelityCard,
@@ -25,7 +26,6 @@ from fer_lab.models import (
     from_zoo,
     load_model,
     load_zoo,
-    module_paths,
     multiply_adds,
     names,
     plain_stack_like,
@@ -147,11 +147,11 @@ def test_broken_rules_are_named():
     assert "inspect is missing" in " ".join(problems(nn.Sequential(nn.Conv2d(1, 2, 3))))
 
 
-def test_a_star_stands_for_one_name():
-    model = nn.ModuleDict({"a": nn.Sequential(nn.Sequential(nn.ReLU()), nn.ReLU()), "b": nn.ReLU()})
-    assert module_paths(model, "a.*") == ["a.0", "a.1"]
-    assert module_paths(model, "*") == ["a", "b"]
-    assert module_paths(model, "a.*.0") == ["a.0.0"]
+@pytest.mark.parametrize(
+    "name, parts", [("plain", {"features": 1, "stages": 3}), ("resnet18", {"stem": 1, "layers": 4, "features": 1})]
+)
+def test_each_name_to_look_at_means_the_modules_it_says(name, parts):
+    assert {part: len(find_modules(create(name), part)) for part in parts} == parts
 
 
 # ---- the zoo
