@@ -17,7 +17,7 @@ from .settings import LabError, settings_text, short_path, write_atomic
 
 # %% auto #0
 __all__ = ['MANIFEST', 'PICTURES', 'NotebookError', 'Home', 'package_home', 'find_home', 'notebooks', 'spellings', 'choose',
-           'stripped', 'shipped_files', 'digest', 'read_manifest', 'Written', 'write_lab']
+           'stripped', 'visible', 'shipped_files', 'digest', 'read_manifest', 'Written', 'write_lab']
 
 # %% ../nbs/library/18_workspace.ipynb #cell-006
 class NotebookError(LabError, ValueError):
@@ -101,15 +101,18 @@ def stripped(text: str) -> str:
     return json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
 
 
+def visible(home: Home, kinds: set[str]) -> list[Path]:  # relative to home.folder
+    "Files with these endings, without those in hidden folders such as .ipynb_checkpoints."
+    found = [path.relative_to(home.folder) for path in sorted(home.folder.rglob("*")) if path.suffix in kinds]
+    return [path for path in found if not any(part.startswith((".", "_")) for part in path.parts)]
+
+
 def shipped_files(home: Home) -> dict[str, bytes]:
     "What a lab folder consists of: path (with forward slashes) -> content."
     files = {"settings.ini": settings_text().encode()}
-    for path in sorted(home.folder.rglob("*")):
-        name = path.relative_to(home.folder)
-        if any(part.startswith((".", "_")) for part in name.parts) or path.suffix not in {".ipynb", *PICTURES}:
-            continue
-        content = path.read_bytes()
-        files[name.as_posix()] = stripped(content.decode()).encode() if path.suffix == ".ipynb" else content
+    for path in visible(home, {".ipynb", *PICTURES}):
+        content = (home.folder / path).read_bytes()
+        files[path.as_posix()] = stripped(content.decode()).encode() if path.suffix == ".ipynb" else content
     return files
 
 # %% ../nbs/library/18_workspace.ipynb #cell-015
