@@ -87,6 +87,11 @@ class PlotlyFigures:
             elif WIDGET in data and "text/html" in data:
                 del data[WIDGET]
 
+    def end(self) -> None:
+        outputs = [output for cell in self.nb.cells for output in cell.get("outputs", [])]
+        if not any(WIDGET in output.get("data", {}) for output in outputs):
+            self.nb.metadata.pop("widgets", None)
+
     def draw(self, figure: dict) -> str:
         self.figures += 1
         drawn = figure_html(figure, f"figure-{self.figures}")

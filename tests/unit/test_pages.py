@@ -80,6 +80,16 @@ def test_a_widget_with_a_frozen_twin_shows_the_twin_and_other_outputs_stay(site)
     assert cell["outputs"][2]["text"] == "hello"
 
 
+@pytest.mark.parametrize(("twin", "kept"), [({"text/html": "<iframe></iframe>"}, False), ({}, True)])
+def test_widget_state_is_kept_only_for_widgets_that_need_it(site, twin, kept):
+    cells = [{"outputs": [{"data": {pages.WIDGET: {"model_id": "1"}} | twin}]}]
+    notebook = SimpleNamespace(path_=site / "p.ipynb", cells=cells, metadata={"widgets": {"state": {}}})
+    processor = pages.PlotlyFigures(notebook)
+    processor(cells[0])
+    processor.end()
+    assert ("widgets" in notebook.metadata) == kept
+
+
 def test_a_site_that_was_not_prepared_says_so(tmp_path):
     with pytest.raises(FileNotFoundError, match="make docs"):
         pages.plotly_address(tmp_path / "p.ipynb")
