@@ -370,14 +370,15 @@ def _legend(card: FidelityCard) -> list[str]:
     return [f"{tag}: {meaning}" for tag, meaning in CERTAINTY.items() if tag in used]
 
 
-LINE = "border-bottom: 1px solid color-mix(in srgb, currentColor 20%, transparent); padding: .35em .7em"
+LINE = ("padding: .35em .7em; text-align: left; vertical-align: top; "
+        "border-bottom: 1px solid color-mix(in srgb, currentColor 20%, transparent)")
 FAINT, STRONG = "opacity: .6; font-style: italic", "font-weight: 600"  # what is missing; what we measured
 
 
 def _card_html(card: FidelityCard) -> str:
     head = "".join(f'<th scope="col" style="{LINE}">{name}</th>' for name in card.COLUMNS)
     notes = "".join(f"<li>{escape(note)}</li>" for note in card.notes)
-    title = f'<caption style="caption-side: top; {STRONG}; color: inherit">{escape(card.paper)}</caption>'
+    title = f'<caption style="{LINE}; {STRONG}; caption-side: top">{escape(card.paper)}</caption>'
     rows = "".join(map(_row_html, card.rows))
     table = (f'<table style="border-collapse: collapse; color: inherit">{title}<thead><tr>{head}</tr></thead>'
              f"<tbody>{rows}</tbody></table>")

@@ -464,7 +464,7 @@ class Findings(tuple):
         def row(f):
             low, high = map(points, f.difference.interval)
             pair, value = f"{f.first} − {f.second}", points(f.difference.value)
-            return pair, f.test, value, f"{low} to {high}", f"{f.p:.3f}", f.verdict
+            return pair, f.test, value, f"{low} to {high}", "< 0.001" if f.p < 0.001 else f"{f.p:.3f}", f.verdict
         columns = ["comparison", "test", "difference", "95 % interval", "p (Holm)", "verdict"]
         return pd.DataFrame([row(finding) for finding in self], columns=columns)
 
@@ -500,7 +500,7 @@ def _findings_html(found: Findings) -> str:
             f"Holm's correction over {len(found)} comparisons.")
     if not all(f.difference.known_people for f in found):
         note += " The people are not known: images were resampled as if independent, so intervals may be too narrow."
-    return f"{found.table().to_html(index=False)}<small>{escape(note)}</small><ul>{said}</ul>"
+    return f"{found.table().to_html(index=False, justify='left')}<small>{escape(note)}</small><ul>{said}</ul>"
 
 # %% ../nbs/library/17_trial.ipynb #cell-064
 def run_trial(
@@ -657,7 +657,7 @@ def label(self: TrialRecord) -> str:
     took = f"{facts['seconds'] / 60:.0f} min" if facts["seconds"] >= 90 else f"{facts['seconds']:.0f} s"
     hardware = machine["processor"] if machine["accelerator"] == "none" else machine["accelerator"]
     said = ["recorded" if self.recorded else "run live", facts["date"][:10], f"{n} seed{'s' * (n > 1)}", took, hardware,
-            f"{machine['threads']} threads", f"torch {machine['torch']}", f"revision {machine['revision']}"]
+            f"threads: {machine['threads']}", f"torch {machine['torch']}", f"revision {machine['revision']}"]
     return " · ".join(said + ([f"command: {facts['command']}"] if facts["command"] else []))
 
 
