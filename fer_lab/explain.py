@@ -24,7 +24,10 @@ from torch import Tensor, nn
 from .settings import LabError
 
 # %% auto #0
-__all__ = ['HOOKS', 'undisturbed', 'ExplainError', 'find_modules', 'find_module']
+__all__ = ['HOOKS', 'METHODS', 'RECURRENT', 'RECTIFIERS', 'NO_DEEPLIFT_RULE', 'DEEPLIFT_RULES', 'GUIDED', 'undisturbed',
+           'ExplainError', 'find_modules', 'find_module', 'capture', 'explaining', 'Method', 'NotDefined', 'Facts',
+           'facts', 'why_not', 'methods_for', 'attribute', 'squares', 'completeness', 'randomised', 'similarity',
+           'Sanity', 'sanity', 'occlusion_map']
 
 # %% ../nbs/library/11_explain.ipynb #cell-005
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
@@ -79,3 +82,491 @@ def find_module(model: nn.Module, name: str) -> tuple[str, nn.Module]:  # path, 
     if len(found) > 1:
         raise ExplainError(f"{name!r} stands for {len(found)} modules ({', '.join(found)}); choose one.")
     return next(iter(found.items()))
+
+# %% ../nbs/library/11_explain.ipynb #cell-016
+def capture(
+    model: nn.Module,
+    x: Tensor,  # float [N, ...], what the model takes
+    names: Sequence[str] | None = None,  # `inspect` names, module paths or patterns; all of `inspect` by default
+    grad: bool = False,  # keep the graph, to differentiate what was captured
+) -> dict[str, Tensor]:
+    "What the named parts put out for x, in eval mode."
+    names = list(getattr(model, "inspect", {})) if names is None else [names] if isinstance(names, str) else list(names)
+    if not names:
+        raise ExplainError(f"{type(model).__name__} names no parts in `inspect`; pass module paths as names.")
+    kept, handles = {}, []
+    with explaining(model, x) as (model, x), torch.set_grad_enabled(grad):
+        for name in names:
+            found = find_modules(model, name)
+            for path, module in found.items():
+                key = name if len(found) == 1 else f"{name}/{path}"
+                handles.append(module.register_forward_hook(lambda module, args, out, key=key: _keep(kept, key, out)))
+        model(x)
+    _all_seen(kept, names, model)
+    return {key: value if grad else value.detach() for key, value in kept.items()}
+
+# %% ../nbs/library/11_explain.ipynb #cell-017
+def _keep(kept: dict, key: str, out) -> None:
+    "A tensor under its key; several outputs or several calls are numbered."
+    if isinstance(out, Tensor):
+        calls = sum(k == key or k.startswith(f"{key}#") for k in kept)
+        kept[key if not calls else f"{key}#{calls + 1}"] = out.clone()  # a later module may work in place
+    else:
+        for i, part in enumerate(out.values() if isinstance(out, Mapping) else out if isinstance(out, (tuple, list)) else ()):
+            _keep(kept, f"{key}.{i}", part)
+
+
+def _all_seen(kept: dict, names: Sequence[str], model: nn.Module) -> None:
+    silent = [name for name in names if not any(key == name or key.startswith((f"{name}/", f"{name}.", f"{name}#")) for key in kept)]
+    if silent:
+        raise ExplainError(f"{type(model).__name__} did not use {', '.join(silent)} for this input.")
+
+
+@contextlib.contextmanager
+def explaining(model: nn.Module, x: Tensor) -> Iterator[tuple[nn.Module, Tensor]]:
+    "The model undisturbed, in fp32, outside autocast, and x on its device."
+    own = next(iter(model.parameters()), x)
+    if not isinstance(x, Tensor) or not x.is_floating_point():
+        raise ExplainError("x must be a float tensor as the model takes it; bytes become floats with fer_lab.augment.to_float.")
+    if own.dtype != torch.float32:
+        model = copy.deepcopy(model).float()
+    recurrent = any(isinstance(module, nn.RNNBase) for module in model.modules())  # cuDNN refuses their gradient in eval mode
+    with undisturbed(model), torch.autocast(own.device.type, enabled=False), torch.backends.cudnn.flags(
+            enabled=torch.backends.cudnn.enabled and not recurrent, deterministic=True):
+        yield model, x.detach().to(own.device, torch.float32)
+
+# %% ../nbs/library/11_explain.ipynb #cell-021
+@dataclass(frozen=True)
+class Method:
+    "What one should know about an attribution method before using it."
+    family: str  # gradient, path, perturbation or layer
+    passes: str  # what it costs for one face
+    says: str  # what its values mean
+
+
+METHODS = {
+    "Saliency": Method("gradient", "1", "how fast the score changes with a pixel, without sign"),
+    "InputXGradient": Method("gradient", "1", "that rate times the pixel's distance from grey"),
+    "GuidedBackprop": Method("gradient", "1", "gradient with negative parts cut at every ReLU"),
+    "Deconvolution": Method("gradient", "1", "what would excite the units above, whatever the face"),
+    "LayerGradCam": Method("layer", "1", "feature maps weighted by their mean gradient"),
+    "GuidedGradCam": Method("layer", "2", "Grad-CAM times guided backprop"),
+    "IntegratedGradients": Method("path", "50", "gradients summed on the way from grey to the face; complete"),
+    "GradientShap": Method("path", "16", "the same with noise and random points on the way"),
+    "DeepLift": Method("path", "1", "differences to a grey face, passed down through each activation; complete"),
+    "DeepLiftShap": Method("path", "3", "DeepLift averaged over several baselines"),
+    "Occlusion": Method("perturbation", "100 to 1000", "drop of the score when a window is grey"),
+    "FeatureAblation": Method("perturbation", "36", "drop of the score when a region is grey"),
+    "ShapleyValueSampling": Method("perturbation", "900", "mean drop over random orders of hiding regions"),
+    "KernelShap": Method("perturbation", "200", "the same from a weighted linear fit"),
+    "NoiseTunnel": Method("gradient", "16", "mean over noisy copies of another method (`base`)"),
+}
+
+# %% ../nbs/library/11_explain.ipynb #cell-024
+class NotDefined(ExplainError):
+    "This method does not cover this model."
+
+
+@dataclass(frozen=True)
+class Facts:
+    "What a model does with one face."
+    calls: Mapping[str, int]  # module path -> how often it was used
+    kinds: Mapping[str, type]  # module path -> its class
+    operations: Counter  # names of the graph's operations, as "Relu", "MaxPool2DWithIndices", "Mul"
+
+    def used(self, *kinds: type) -> list[str]:  # paths, one entry a call
+        "Paths of used modules of these classes."
+        return [path for path, kind in self.kinds.items() if issubclass(kind, kinds) for _ in range(self.calls.get(path, 0))]
+
+
+def facts(model: nn.Module, x: Tensor) -> Facts:
+    "Runs one face through the model and looks at what was used."
+    calls = Counter()
+    with explaining(model, x[:1]) as (model, x), torch.enable_grad():
+        for path, module in model.named_modules():
+            module.register_forward_hook(lambda module, args, out, path=path: calls.update([path]))
+        logits = model(x.requires_grad_())
+        operations = Counter(type(node).__name__.split("Backward")[0] for node in _graph(logits.grad_fn))
+    return Facts(dict(calls), {path: type(module) for path, module in model.named_modules()}, operations)
+
+
+def _graph(node) -> Iterator:
+    "Every operation behind a tensor, once."
+    seen, waiting = set(), [node]
+    while waiting:
+        node = waiting.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            waiting += [parent for parent, _ in node.next_functions]
+            yield node
+
+# %% ../nbs/library/11_explain.ipynb #cell-026
+RECURRENT = (nn.GRU, nn.LSTM, nn.RNN, nn.GRUCell, nn.LSTMCell, nn.RNNCell)
+RECTIFIERS = (nn.PReLU, nn.LeakyReLU, nn.RReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU, nn.Mish, nn.ReLU6, nn.Hardtanh, nn.Hardswish, nn.Softplus)
+NO_DEEPLIFT_RULE = (nn.PReLU, nn.RReLU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU, nn.Mish, nn.Hardtanh, nn.Hardswish, nn.Hardsigmoid, nn.LogSoftmax,
+                    nn.MultiheadAttention, nn.LayerNorm, nn.GroupNorm, nn.InstanceNorm2d, nn.AdaptiveMaxPool2d)
+DEEPLIFT_RULES = (nn.ReLU, nn.ELU, nn.LeakyReLU, nn.Sigmoid, nn.Tanh, nn.Softplus, nn.MaxPool2d, nn.Softmax)
+GUIDED = ("GuidedBackprop", "Deconvolution", "GuidedGradCam")
+
+
+def _uncovered(method: str, facts: Facts) -> str:
+    "Why the layer types rule the method out; empty if they do not."
+    deep = "DeepLift" in method
+    if not deep and method not in GUIDED:
+        return ""
+    bad = facts.used(*RECURRENT, *(NO_DEEPLIFT_RULE if deep else RECTIFIERS))
+    if bad:
+        kinds = sorted({facts.kinds[path].__name__ for path in bad})
+        return f"it has no rule for {', '.join(kinds)} ({', '.join(sorted(set(bad))[:4])})"
+    hidden = facts.operations["Relu"] - len(facts.used(nn.ReLU))
+    if hidden > 0:
+        return f"{hidden} ReLU{'s are' if hidden > 1 else ' is'} called as a function; the method only finds nn.ReLU modules"
+    if not deep:
+        return "" if facts.used(nn.ReLU) else "the model has no nn.ReLU, which is all that the method changes"
+    twice = [path for path in set(facts.used(*DEEPLIFT_RULES)) if facts.calls[path] > 1]
+    return f"{', '.join(sorted(twice))} is used more than once; give every place a module of its own" if twice else ""
+
+# %% ../nbs/library/11_explain.ipynb #cell-028
+def why_not(
+    model: nn.Module,
+    x: Tensor,  # float [N, ...]; one face is enough
+    method: str,
+) -> str:  # "" where the method is defined
+    "Why an attribution method is not defined for a model."
+    if "DeepLift" not in method and method not in GUIDED:
+        return ""
+    found = facts(model, x)
+    reason = _uncovered(method, found)
+    if reason or "DeepLift" not in method:
+        return reason
+    missed = _missed(model, x[:1])
+    suspects = [name for name in ("GridSampler2D", "Prelu", "Gelu", "Silu", "Softmax", "Mul", "Sigmoid", "Tanh", "Bmm") if found.operations[name]]
+    return "" if missed < 0.002 else (f"its map misses the difference of the scores by {missed:.1%} of what it holds, so it has no rule for something in "
+                                     f"forward (perhaps {', '.join(suspects) or 'a function'})")
+
+
+def _apart(model: nn.Module) -> None:
+    "Gives each module with a DeepLift rule a copy of its input; `undisturbed` takes the hooks away again."
+    for module in model.modules():
+        if type(module) in DEEPLIFT_RULES:
+            module.register_forward_pre_hook(lambda module, args: (args[0].clone(), *args[1:]))
+
+
+def _missed(model: nn.Module, x: Tensor) -> float:
+    "How far DeepLift is from its promise, as a share of the map's absolute sum."
+    from captum.attr import DeepLift
+
+    with explaining(model, x) as (model, x), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        _apart(model)
+        heat, delta = DeepLift(model).attribute(x, target=model(x).argmax(1), return_convergence_delta=True)
+    return float(delta.detach().abs().max() / heat.detach().abs().sum().clamp(min=1e-12))
+
+# %% ../nbs/library/11_explain.ipynb #cell-029
+def methods_for(
+    model: nn.Module,
+    x: Tensor,  # float [N, ...]; one face is enough
+) -> pd.DataFrame:  # family, passes and "defined" or the reason why not, one row a method of METHODS
+    "Which methods one may use on a model."
+    rows = [(name, method.family, method.passes, why_not(model, x, name) or "defined") for name, method in METHODS.items()]
+    return pd.DataFrame(rows, columns=["method", "family", "passes", "for this model"]).set_index("method")
+
+# %% ../nbs/library/11_explain.ipynb #cell-032
+def attribute(
+    model: nn.Module,
+    x: Tensor,  # float [N, C, H, W] (or [N, T, C, H, W]), as the model takes it
+    method: str = "IntegratedGradients",  # any attribution class of captum.attr
+    target: int | Sequence[int] | Tensor | None = None,  # the class to explain; by default what the model predicts
+    layer: str | None = None,  # for layer methods: `inspect` name or module path; the last feature maps by default
+    seed: int = 0,  # of methods that draw random numbers
+    batch: int = 64,  # faces at a time
+    **options,  # for captum's `attribute`; also window, stride (Occlusion) and regions (int [H, W])
+) -> Tensor:  # float32 [N, H, W] (or [N, T, H, W])
+    "A heat map for each face."
+    kind = _captum_class(method)
+    reason = why_not(model, x, options.get("base", "Saliency") if method == "NoiseTunnel" else method)
+    if reason:
+        raise NotDefined(f"{method} is not defined for {type(model).__name__}: {reason}.")
+    maps = []
+    with explaining(model, x) as (model, x), torch.enable_grad(), _own_random_numbers(seed), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # captum announces its hooks
+        target = _targets(model, x, target)
+        explainer = _explainer(kind, model, x, layer, options)
+        settings = _settings(method, explainer, x, dict(options))
+        if "DeepLift" in method:
+            _apart(model)
+        for part in torch.arange(len(x)).split(1 if "DeepLift" in method else batch):  # captum's rule for softmax mixes the faces of a batch
+            maps.append(_one_batch(explainer, x, target, part, settings))
+    return _checked(_one_map(torch.cat(maps), x, method), method, model)
+
+# %% ../nbs/library/11_explain.ipynb #cell-033
+def _captum_class(method: str) -> type:
+    import captum.attr
+
+    kind = getattr(captum.attr, method, None)
+    parameters = inspect.signature(kind.attribute).parameters if hasattr(kind, "attribute") else {}
+    if "inputs" not in parameters or "neuron_selector" in parameters or "LLM" in method:
+        raise ExplainError(f"captum.attr has no attribution method {method!r} that makes a map of a face. Known here: {', '.join(METHODS)}.")
+    return kind
+
+
+def _targets(model: nn.Module, x: Tensor, target) -> Tensor:
+    with torch.no_grad():
+        logits = model(x)
+    if target is None:
+        return logits.argmax(1)
+    target = torch.as_tensor(target, device=x.device).long().expand(len(x)) if torch.as_tensor(target).ndim == 0 else torch.as_tensor(target, device=x.device).long()
+    if target.shape != (len(x),) or target.min() < 0 or target.max() >= logits.shape[1]:
+        raise ExplainError(f"target must be one class 0..{logits.shape[1] - 1}, or one for each of the {len(x)} faces; got {target.tolist()}.")
+    return target
+
+
+@contextlib.contextmanager
+def _own_random_numbers(seed: int):
+    "Seeds torch and NumPy inside, and puts the caller's generators back."
+    state = np.random.get_state()  # noqa: NPY002 (captum's GradientShap draws from the global generator)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        np.random.seed(seed)  # noqa: NPY002
+        try:
+            yield
+        finally:
+            np.random.set_state(state)  # noqa: NPY002
+
+# %% ../nbs/library/11_explain.ipynb #cell-034
+def _explainer(kind: type, model: nn.Module, x: Tensor, layer: str | None, options: dict):
+    "An object of the captum class; a layer method gets its layer."
+    if kind.__name__ == "NoiseTunnel":
+        return kind(_explainer(_captum_class(options.get("base", "Saliency")), model, x, layer, options))
+    if "layer" not in inspect.signature(kind.__init__).parameters:
+        return kind(model)
+    return kind(model, find_module(model, layer)[1] if layer else _last_maps(model, x))
+
+
+def _last_maps(model: nn.Module, x: Tensor) -> nn.Module:
+    "The part that `inspect` calls features, or the last convolution at work."
+    if "features" in getattr(model, "inspect", {}):
+        return find_module(model, "features")[1]
+    at_work, handles = [], []
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            handles.append(module.register_forward_hook(lambda module, args, out: at_work.append(module)))
+    with torch.no_grad():
+        model(x[:1])
+    for handle in handles:
+        handle.remove()
+    if not at_work:
+        raise ExplainError(f"{type(model).__name__} has no convolution; name a layer with feature maps.")
+    return at_work[-1]
+
+# %% ../nbs/library/11_explain.ipynb #cell-036
+def squares(
+    shape: tuple[int, int],  # height, width
+    side: int,  # pixels
+) -> Tensor:  # int64 [H, W]
+    "A checkerboard of numbered regions."
+    rows, columns = (torch.arange(n) // side for n in shape)
+    return rows[:, None] * (int(columns.max()) + 1) + columns
+
+# %% ../nbs/library/11_explain.ipynb #cell-037
+def _settings(method: str, explainer, x: Tensor, options: dict) -> dict:
+    "Our defaults, overruled by the caller's options; options that captum does not know are refused."
+    (c, h, w), known = x.shape[-3:], inspect.signature(explainer.attribute).parameters
+    base, window = options.pop("base", None), options.pop("window", max(1, round(h / 8)))
+    stride, regions = options.pop("stride", max(1, window // 2)), options.pop("regions", None)
+    lead = tuple(x.shape[1:-3])  # time, for sequences
+    regions = squares((h, w), -(-h // 6)) if regions is None else torch.as_tensor(regions)
+    ours = {"sliding_window_shapes": (*lead, c, window, window), "strides": (*lead, c, stride, stride), "perturbations_per_eval": 16,
+            "internal_batch_size": max(256, len(x)), "feature_mask": regions.long().to(x.device).expand(1, *x.shape[1:])}
+    ours |= {"GradientShap": {"n_samples": 16, "stdevs": 0.1, "baselines": torch.zeros_like(x[:1])}, "KernelShap": {"n_samples": 200},
+             "DeepLiftShap": {"baselines": torch.stack([torch.full_like(x[0], grey) for grey in (-0.5, 0.0, 0.5)])},
+             "NoiseTunnel": {"nt_samples": 16, "stdevs": 0.1}}.get(method, {})
+    if method == "Occlusion":
+        ours.pop("feature_mask")
+    strange = set(options) - set(known)
+    if strange and "kwargs" not in known:
+        raise ExplainError(f"{method} has no option {', '.join(sorted(strange))}; it has {', '.join(k for k in known if k not in ('inputs', 'target'))}.")
+    return {key: value for key, value in ours.items() if key in known} | options
+
+# %% ../nbs/library/11_explain.ipynb #cell-038
+def _one_batch(explainer, x: Tensor, target: Tensor, part: Tensor, settings: dict) -> Tensor:
+    each = {key: value[part.to(value.device)] if isinstance(value, Tensor) and len(value) == len(x) > 1 and key in ("baselines", "feature_mask") else value
+            for key, value in settings.items()}
+    takes = inspect.signature(explainer.attribute).parameters
+    if "target" in takes or "kwargs" in takes:
+        each["target"] = target[part]
+    try:
+        heat = explainer.attribute(x[part].clone().requires_grad_(), **each)
+    except (AssertionError, NotImplementedError, TypeError) as error:
+        raise NotDefined(f"{type(explainer).__name__} refuses this model or input: {str(error).splitlines()[0]}") from error
+    return (heat[0] if isinstance(heat, tuple) else heat).detach().float()
+
+
+def _one_map(heat: Tensor, x: Tensor, method: str) -> Tensor:
+    "Channels together; a layer's map as large as the face."
+    if heat.shape[-3:] == x.shape[-3:]:
+        return heat.mean(-3) if METHODS.get(method, METHODS["Saliency"]).family == "perturbation" else heat.sum(-3)
+    if heat.ndim != 4:
+        raise ExplainError(f"{method} gives {list(heat.shape[1:])} a face, which is no map. Choose a layer with feature maps.")
+    return F.interpolate(heat.sum(1, keepdim=True), x.shape[-2:], mode="bilinear", align_corners=False)[:, 0]
+
+
+def _checked(heat: Tensor, method: str, model: nn.Module) -> Tensor:
+    bad = (~heat.isfinite()).flatten(1).any(1)
+    if bad.any():
+        raise ExplainError(f"{method} gives NaN or infinity for {int(bad.sum())} of {len(heat)} faces of {type(model).__name__} (first: {int(bad.nonzero()[0])}). "
+                           f"Nothing is drawn; look at the logits and weights for NaN first.")
+    return heat
+
+# %% ../nbs/library/11_explain.ipynb #cell-044
+def completeness(
+    model: nn.Module,
+    x: Tensor,  # float [N, ...]
+    heat: Tensor,  # float [N, H, W]
+    target: int | Sequence[int] | Tensor | None = None,  # as given to `attribute`
+    baseline: float = 0.0,  # the value of the empty picture; 0 is mid grey
+) -> pd.DataFrame:  # N rows: promised, sum
+    "The sum of each map beside the difference of the scores that it should have."
+    with explaining(model, x) as (model, x), torch.no_grad():
+        target = _targets(model, x, target)[:, None]
+        promised = (model(x).gather(1, target) - model(torch.full_like(x, baseline)).gather(1, target))[:, 0]
+    return pd.DataFrame({"promised": promised.cpu().numpy(), "sum": heat.flatten(1).sum(1).cpu().numpy()})
+
+# %% ../nbs/library/11_explain.ipynb #cell-047
+def randomised(
+    model: nn.Module,
+    seed: int = 0,
+    upto: str | None = None,  # the deepest part to be randomised (`inspect` name or path); everything by default
+) -> nn.Module:  # a copy
+    "The model's twin whose weights are random from the output down to `upto`."
+    twin = copy.deepcopy(model)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        fresh = dict(_fresh(model).named_modules())
+    owners = [path for path, module in twin.named_modules() if any(True for _ in _own(module))]
+    if upto is not None:
+        path = find_module(model, upto)[0]
+        inside = [i for i, owner in enumerate(owners) if owner == path or owner.startswith(f"{path}.")]
+        if not inside:
+            raise ExplainError(f"{upto!r} has no weights to randomise; choose one of {', '.join(owners)}.")
+        owners = owners[inside[0]:]
+    with torch.no_grad():
+        for path in owners:
+            for (_, ours), (_, new) in zip(_own(twin.get_submodule(path)), _own(fresh[path]), strict=True):
+                ours.copy_(new)
+    return twin
+
+
+def _own(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    yield from module.named_parameters(recurse=False)
+    yield from module.named_buffers(recurse=False)
+
+# %% ../nbs/library/11_explain.ipynb #cell-048
+def _fresh(model: nn.Module) -> nn.Module:
+    "The model as before training."
+    if isinstance(getattr(model, "config", None), Mapping):
+        return type(model)(**model.config).to(next(model.parameters()).device)
+    fresh = copy.deepcopy(model)
+    for module in fresh.modules():
+        if not list(module.parameters(recurse=False)):
+            continue
+        if hasattr(module, "reset_parameters"):
+            module.reset_parameters()
+        else:
+            for parameter in module.parameters(recurse=False):
+                nn.init.normal_(parameter, float(parameter.mean()), float(parameter.std(correction=0)))
+    return fresh
+
+# %% ../nbs/library/11_explain.ipynb #cell-051
+def similarity(
+    a: Tensor,  # float [N, H, W]
+    b: Tensor,  # float [N, H, W]
+    how: str = "rank",  # rank (Spearman's correlation) or ssim
+) -> np.ndarray:  # float [N], 1 for equal maps
+    "How alike two heat maps are, by the absolute values of their pixels."
+    if a.shape != b.shape or how not in ("rank", "ssim"):
+        raise ExplainError(f"two maps of one shape and how='rank' or 'ssim' are needed; got {list(a.shape)}, {list(b.shape)}, {how!r}.")
+    a, b = (heat.detach().abs().double().cpu() for heat in (a, b))
+    if how == "ssim":
+        return _ssim(a, b)
+    ranks = [rankdata(heat.flatten(1).numpy(), axis=1) for heat in (a, b)]
+    ranks = [r - r.mean(1, keepdims=True) for r in ranks]
+    size = np.sqrt((ranks[0] ** 2).sum(1) * (ranks[1] ** 2).sum(1))
+    return np.divide((ranks[0] * ranks[1]).sum(1), size, out=np.zeros(len(a)), where=size > 0)
+
+
+def _ssim(a: Tensor, b: Tensor, window: int = 7) -> np.ndarray:
+    "Structural similarity (Wang et al. 2004) of maps scaled to 0..1, uniform windows."
+    a, b = (heat[:, None] / heat.amax((1, 2), keepdim=True).clamp(min=1e-12)[:, None] for heat in (a, b))
+    mean = lambda t: F.avg_pool2d(t, window, 1)  # noqa: E731
+    ma, mb, c1, c2 = mean(a), mean(b), 0.01**2, 0.03**2
+    va, vb, cov = mean(a * a) - ma**2, mean(b * b) - mb**2, mean(a * b) - ma * mb
+    return (((2 * ma * mb + c1) * (2 * cov + c2)) / ((ma**2 + mb**2 + c1) * (va + vb + c2))).mean((1, 2, 3)).numpy()
+
+# %% ../nbs/library/11_explain.ipynb #cell-052
+@dataclass(frozen=True)
+class Sanity:
+    "A map, its twin from random weights, and how alike they are."
+    method: str
+    map: Tensor  # float [N, H, W]
+    twin: Tensor  # float [N, H, W]
+    rank: np.ndarray  # float [N], Spearman's correlation of absolute values
+    ssim: np.ndarray  # float [N]
+
+
+def sanity(
+    model: nn.Module,
+    x: Tensor,  # float [N, C, H, W]
+    method: str,
+    target: int | Sequence[int] | Tensor | None = None,  # by default what the trained model predicts, for both
+    seed: int = 0,  # of the twin's weights
+    upto: str | None = None,  # as in `randomised`
+    **options,  # for `attribute`
+) -> Sanity:
+    "The method's map beside the map it gives for the same model with random weights (Adebayo et al. 2018)."
+    with explaining(model, x) as (_, moved):
+        target = _targets(model, moved, target)
+    ours = attribute(model, x, method, target, **options)
+    twin = attribute(randomised(model, seed, upto), x, method, target, **options)
+    return Sanity(method, ours, twin, similarity(ours, twin), similarity(ours, twin, "ssim"))
+
+# %% ../nbs/library/11_explain.ipynb #cell-056
+@torch.no_grad()
+def occlusion_map(
+    model: nn.Module,
+    x: Tensor,  # float [N, C, H, W]
+    target: int | Sequence[int] | Tensor | None = None,  # whose probability is watched; by default the predicted class
+    window: int = 8,  # side of the square, pixels
+    stride: int = 4,  # step, pixels
+    fill: float = 0.0,  # value of the square; 0 is mid grey
+    batch: int = 512,  # hidden faces at a time
+) -> dict:  # drop, flips [N, n_y, n_x]; rows [n_y], columns [n_x]; window; target, probability [N]
+    "Hides a square at every place: the drop in probability, and the class that wins instead (-1: no change)."
+    (n, _, h, w) = x.shape
+    if not (1 <= window <= min(h, w) and stride >= 1):
+        raise ExplainError(f"window must be 1..{min(h, w)} and stride at least 1; got window={window}, stride={stride}.")
+    rows, columns = _starts(h, window, stride), _starts(w, window, stride)
+    with explaining(model, x) as (model, x):
+        target, before = _targets(model, x, target), model(x).softmax(1)
+        hidden = _hidden_squares(rows, columns, (h, w), window).to(x.device)
+        after = torch.cat([model(torch.where(part[None, :, None], fill, x[:, None]).flatten(0, 1)).softmax(1).view(n, len(part), -1)
+                           for part in hidden.split(max(1, batch // n))], 1)  # [N, places, K]
+    whose = target[:, None, None]
+    drop = before.gather(1, target[:, None]) - after.gather(2, whose.expand(-1, after.shape[1], 1))[..., 0]
+    winner = after.argmax(2)
+    flips = torch.where(winner != before.argmax(1)[:, None], winner, -1)
+    shape = (n, len(rows), len(columns))
+    return {"drop": drop.view(shape).cpu().numpy(), "flips": flips.view(shape).cpu().numpy(), "rows": rows, "columns": columns, "window": window,
+            "target": target.cpu().numpy(), "probability": before.gather(1, target[:, None])[:, 0].cpu().numpy()}
+
+# %% ../nbs/library/11_explain.ipynb #cell-057
+def _starts(extent: int, window: int, stride: int) -> np.ndarray:
+    "Where squares begin; the last one always reaches the edge."
+    return np.unique(np.append(np.arange(0, extent - window + 1, stride), extent - window))
+
+
+def _hidden_squares(rows: np.ndarray, columns: np.ndarray, shape: tuple[int, int], window: int) -> Tensor:
+    "bool [places, H, W], True where the face is hidden."
+    down, across = (torch.arange(n)[None] - torch.from_numpy(at)[:, None] for n, at in zip(shape, (rows, columns), strict=True))
+    down, across = (down >= 0) & (down < window), (across >= 0) & (across < window)
+    return (down[:, None, :, None] & across[None, :, None, :]).flatten(0, 1)
