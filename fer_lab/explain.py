@@ -241,8 +241,15 @@ def why_not(
         return reason
     missed = _missed(model, x[:1])
     suspects = [name for name in ("GridSampler2D", "Prelu", "Gelu", "Silu", "Softmax", "Mul", "Sigmoid", "Tanh", "Bmm") if found.operations[name]]
+    suspects += [f"overlapping max pooling in {path}" for path in found.used(nn.MaxPool2d) if _overlaps(model.get_submodule(path))]
     return "" if missed < 0.002 else (f"its map misses the difference of the scores by {missed:.1%} of what it holds, so it has no rule for something in "
                                      f"forward (perhaps {', '.join(suspects) or 'a function'})")
+
+
+def _overlaps(pool: nn.MaxPool2d) -> bool:
+    "Captum's rule keeps one value where two windows share their maximum."
+    pair = lambda value: (value, value) if isinstance(value, int) else value  # noqa: E731
+    return any(k > s for k, s in zip(pair(pool.kernel_size), pair(pool.stride), strict=True))
 
 
 def _apart(model: nn.Module) -> None:
@@ -324,14 +331,14 @@ def _targets(model: nn.Module, x: Tensor, target) -> Tensor:
 @contextlib.contextmanager
 def _own_random_numbers(seed: int):
     "Seeds torch and NumPy inside, and puts the caller's generators back."
-    state = np.random.get_state()  # noqa: NPY002 (captum's GradientShap draws from the global generator)
+    state = np.random.get_state()  # captum's GradientShap draws from NumPy's global generator
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        np.random.seed(seed)  # noqa: NPY002
+        np.random.seed(seed)
         try:
             yield
         finally:
-            np.random.set_state(state)  # noqa: NPY002
+            np.random.set_state(state)
 
 # %% ../nbs/library/11_explain.ipynb #cell-034
 def _explainer(kind: type, model: nn.Module, x: Tensor, layer: str | None, options: dict):
@@ -372,7 +379,8 @@ def squares(
 def _settings(method: str, explainer, x: Tensor, options: dict) -> dict:
     "Our defaults, overruled by the caller's options; options that captum does not know are refused."
     (c, h, w), known = x.shape[-3:], inspect.signature(explainer.attribute).parameters
-    base, window = options.pop("base", None), options.pop("window", max(1, round(h / 8)))
+    options.pop("base", None)
+    window = options.pop("window", max(1, round(h / 8)))
     stride, regions = options.pop("stride", max(1, window // 2)), options.pop("regions", None)
     lead = tuple(x.shape[1:-3])  # time, for sequences
     regions = squares((h, w), -(-h // 6)) if regions is None else torch.as_tensor(regions)
