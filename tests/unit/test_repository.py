@@ -282,7 +282,7 @@ def elsewhere(tmp_path, monkeypatch):
     """A working directory that has nothing to do with the repository."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("PYTHONPATH", raising=False)
-    monkeypatch.setenv("JUPYTER_PATH", str(Path(sys.prefix) / "share" / "jupyter"))  # nbconvert's templates: borrowed, too
+    monkeypatch.setenv("JUPYTER_PATH", str(Path(sys.prefix) / "share" / "jupyter"))  # templates
     return tmp_path
 
 
