@@ -6,13 +6,17 @@
 from __future__ import annotations
 
 import base64
+import contextvars
+import copy
 import html
 import json
+import math
 import re
+import threading
 import time
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -26,13 +30,16 @@ from scipy.interpolate import RegularGridInterpolator
 from torch import Tensor, nn
 
 from .augment import to_float
-from .figures import colours_of
+from .explain import occlusion_map, undisturbed
+from .figures import DIVERGING, colours_of
 from .settings import LabError, write_atomic
 
 # %% auto #0
-__all__ = ['ASSETS', 'LINK', 'THETA_VIEW', 'MOST_FACES', 'CAPTIONS', 'PAGE', 'bundle', 'lean', 'WidgetError', 'as_images',
-           'packed', 'at_rest', 'device_of', 'theta_probabilities', 'Lattice', 'theta_from', 'FaceWidget', 'replied',
-           'ThetaWidget', 'rounded', 'lattice_error', 'frozen_theta', 'chosen_faces', 'reach', 'page', 'frozen', 'show']
+__all__ = ['ASSETS', 'LINK', 'THETA_VIEW', 'OCCLUSION_VIEW', 'MOST_FACES', 'CAPTIONS', 'PAGE', 'bundle', 'lean', 'WidgetError',
+           'as_images', 'packed', 'at_rest', 'device_of', 'theta_probabilities', 'Lattice', 'theta_from', 'FaceWidget',
+           'replied', 'ThetaWidget', 'rounded', 'lattice_error', 'frozen_theta', 'chosen_faces', 'reach', 'page',
+           'frozen', 'show', 'Watched', 'Overtaken', 'occlusion_table', 'Newest', 'OcclusionWidget', 'copied',
+           'encoded', 'frozen_occlusion']
 
 # %% ../nbs/library/13_widgets.ipynb #cell-010
 ASSETS = files("fer_lab") / "assets"
@@ -54,6 +61,7 @@ def lean(text: str) -> str:
 
 # %% ../nbs/library/13_widgets.ipynb #cell-011
 THETA_VIEW = bundle("geometry.mjs", "moves.mjs", "parts.mjs", "theta_widget.mjs")
+OCCLUSION_VIEW = bundle("parts.mjs", "occlusion.mjs", "occlusion_widget.mjs")
 
 # %% ../nbs/library/13_widgets.ipynb #cell-014
 MOST_FACES = 32  # in one widget: what a row of thumbnails can show
@@ -84,16 +92,8 @@ def packed(values: np.ndarray | Tensor) -> str:
 @contextmanager
 def at_rest(model) -> Iterator[None]:
     "The model in eval mode and without gradients; afterwards every module is as it was. Plain functions pass through."
-    modules = list(model.modules()) if isinstance(model, nn.Module) else []
-    before = [module.training for module in modules]
-    try:
-        for module in modules:
-            module.training = False
-        with torch.no_grad():
-            yield
-    finally:
-        for module, training in zip(modules, before, strict=True):
-            module.training = training
+    with undisturbed(model) if isinstance(model, nn.Module) else nullcontext(), torch.no_grad():
+        yield
 
 
 def device_of(model) -> torch.device:
@@ -342,3 +342,169 @@ def show(
     found = widget._repr_mimebundle_()
     live = found[0] if isinstance(found, tuple) else found
     display({**live, "text/html": frozen}, raw=True)
+
+# %% ../nbs/library/13_widgets.ipynb #cell-051
+class Watched(nn.Module):
+    "Answers as `model` does and tells `watch` about each batch of answers; what `watch` raises stops the work."
+
+    def __init__(self, model: nn.Module, watch):  # watch: (logits [M, K]) -> None
+        super().__init__()
+        self.model, self.watch = model, watch
+
+    def forward(self, x: Tensor) -> Tensor:  # [M, C, H, W] -> [M, K]
+        logits = self.model(x)
+        self.watch(logits)
+        return logits
+
+
+class Overtaken(BaseException):
+    "A newer request makes this one pointless. Not an Exception: no `except Exception` on the way may swallow it."
+
+# %% ../nbs/library/13_widgets.ipynb #cell-053
+def occlusion_table(
+    model: nn.Module,
+    image: Tensor,  # uint8 [1, H, W]
+    window: int = 8,  # side of the square, pixels
+    stride: int = 4,  # step, pixels
+    progress=lambda share: None,  # told the share that is done, 0 to 1; may raise Overtaken
+    batch: int = 64,  # hidden faces at a time
+) -> dict:  # table float32 [n_y * n_x, K], whole [K], flips [n_y * n_x] (255: none), rows [n_y], columns [n_x]
+    "The answers of the network for one face with a grey square at every place."
+    height, width = image.shape[1:]
+    places = math.prod(len(range(0, side - window, stride)) + 1 for side in (height, width))
+    seen = []
+
+    def watch(logits: Tensor) -> None:
+        seen.append(logits.detach().float().softmax(1).cpu())
+        progress(min(sum(map(len, seen)) / (places + 1), 1.0))
+
+    x = to_float(image.to(device_of(model)))[None]
+    found = occlusion_map(Watched(model, watch), x, window=window, stride=stride, batch=batch)
+    answers, flips = torch.cat(seen), found["flips"][0].flatten()
+    return dict(table=answers[-len(flips):].numpy(), whole=answers[0].numpy(), flips=np.where(flips < 0, 255, flips).astype(np.uint8),
+                rows=found["rows"].tolist(), columns=found["columns"].tolist())
+
+# %% ../nbs/library/13_widgets.ipynb #cell-058
+class Newest:
+    "Does the newest of many requests in a thread of its own; a request that comes meanwhile ends the one at work."
+
+    def __init__(self, work):  # work: (request, check) -> None; it calls check() often, which raises Overtaken
+        self.work, self.lock, self.waiting, self.thread = work, threading.Lock(), None, None
+
+    def ask(self, request) -> None:
+        with self.lock:
+            self.waiting = request
+            if self.thread is None:  # the context carries Jupyter's notion of which cell is speaking
+                run = contextvars.copy_context().run
+                self.thread = threading.Thread(target=run, args=(self._run,), daemon=True)
+                self.thread.start()
+
+    def check(self) -> None:
+        if self.waiting is not None:
+            raise Overtaken
+
+    def _run(self) -> None:
+        while True:
+            with self.lock:
+                request, self.waiting = self.waiting, None
+                if request is None:
+                    self.thread = None
+                    return
+            with suppress(Overtaken):
+                self.work(request, self.check)
+
+    def wait(self, timeout: float | None = None) -> None:
+        "Until there is nothing left to do."
+        thread = self.thread
+        if thread is not None:
+            thread.join(timeout)
+
+# %% ../nbs/library/13_widgets.ipynb #cell-061
+class OcclusionWidget(FaceWidget):
+    "Slide a square over a face: what does hiding a part cost, and where does the answer flip?"
+    window = traitlets.Int(8).tag(sync=True)  # pixels
+    stride = traitlets.Int(4).tag(sync=True)  # pixels
+    target = traitlets.Int(-1).tag(sync=True)  # the class to watch; -1: the network's own answer
+    windows = traitlets.List().tag(sync=True)  # what the sliders offer
+    strides = traitlets.List().tag(sync=True)
+    scale = traitlets.List(DIVERGING).tag(sync=True)
+    progress = traitlets.Float(1.0).tag(sync=True)
+    _esm = OCCLUSION_VIEW
+
+    def __init__(
+        self,
+        model: nn.Module,  # x float [M, 1, H, W] in -1..1 -> logits
+        images,  # uint8 [N, 1, H, W]
+        classes: Sequence[str],
+        labels: Sequence[int] | None = None,  # -1: unknown
+        window: int = 8,
+        stride: int = 4,
+    ):
+        self.model, self.newest = model, Newest(self._answer)
+        side = min(as_images(images).shape[2:])
+        super().__init__(images, classes, labels, window=window, stride=stride,
+                         windows=list(range(2, side // 2 + 1)), strides=list(range(1, 9)))
+        self.observe(lambda change: self.refresh(), ["face", "window", "stride"])
+        self.refresh()
+
+    def refresh(self) -> None:
+        "Computes the map for the present settings, from the network as it is now."
+        if len(self.images):
+            self.newest.ask((copied(self.model), dict(face=self.face, window=self.window, stride=self.stride)))
+
+    def _answer(self, request, check) -> None:
+        model, asked = request
+
+        def progress(share: float) -> None:
+            check()
+            if time.perf_counter() > self._told + 0.1:  # ten messages a second are enough
+                self._told, self.progress = time.perf_counter(), share
+
+        self._told = time.perf_counter()
+        answer = replied(asked, lambda: encoded(occlusion_table(model, self.images[asked["face"]], asked["window"], asked["stride"], progress)))
+        self.answer, self.progress = answer, 1.0
+
+    @traitlets.validate("window", "stride")
+    def _offered(self, proposal):
+        offered = getattr(self, proposal.trait.name + "s")
+        if not offered or proposal.value in offered:
+            return proposal.value
+        raise traitlets.TraitError(f"{proposal.trait.name} {proposal.value}; this widget offers {offered[0]} to {offered[-1]} pixels")
+
+    def freeze(self, path: str | Path | None = None, faces: Sequence[int] | None = None,
+               windows: Sequence[int] = (4, 8, 12, 16), strides: Sequence[int] = (2, 4)) -> str:
+        "The widget as HTML that needs no Python: an <iframe>. With a path, also a page of its own."
+        return frozen(frozen_occlusion(self, faces, windows, strides), path, "What hiding a part of the face costs", height=560)
+
+# %% ../nbs/library/13_widgets.ipynb #cell-062
+def copied(model: nn.Module) -> nn.Module:
+    "A copy of the network; the network itself where it cannot be copied (it keeps tensors with a gradient history)."
+    try:
+        return copy.deepcopy(model)
+    except (RuntimeError, TypeError):
+        return model
+
+
+def encoded(found: dict) -> dict:
+    "An occlusion table as it travels: probabilities in steps of 1/255, as base64."
+    return {**found, "table": packed(np.round(found["table"] * 255).astype(np.uint8)), "flips": packed(found["flips"]),
+            "whole": rounded(found["whole"])}
+
+# %% ../nbs/library/13_widgets.ipynb #cell-065
+def frozen_occlusion(
+    widget: OcclusionWidget,
+    faces: Sequence[int] | None = None,  # which of its faces; None: the first three
+    windows: Sequence[int] = (4, 8, 12, 16),  # pixels
+    strides: Sequence[int] = (2, 4),  # pixels
+) -> str:  # a page
+    "A page that shows the widget for a few faces, sizes and steps of the square."
+    faces = list(range(len(widget.images)))[:3] if faces is None else list(faces)
+    answers = [dict(face=i, window=window, stride=stride, **encoded(occlusion_table(widget.model, widget.images[face], window, stride)))
+               for i, face in enumerate(faces) for window in windows for stride in strides]
+    start = {name: value if value in offered else offered[len(offered) // 2]
+             for name, value, offered in (("window", widget.window, windows), ("stride", widget.stride, strides))}
+    note = f"Precomputed: squares of {', '.join(map(str, windows))} pixels in steps of {' and '.join(map(str, strides))}."
+    traits = chosen_faces(widget, faces) | start | dict(
+        target=widget.target, windows=list(windows), strides=list(strides), scale=widget.scale, progress=1, frozen={"note": note})
+    return page(OCCLUSION_VIEW, ("occlusion_page.mjs", "frozen.mjs"), "occlusionAnswers", traits, {"answers": answers},
+                "What hiding a part of the face costs")

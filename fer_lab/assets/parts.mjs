@@ -16,10 +16,13 @@ export function freshName(prefix) {
   return `${prefix}-${crypto.getRandomValues(new Uint32Array(1))[0].toString(36)}`;
 }
 
+export function bytes(base64) {
+  return Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
+}
+
 export function greys(base64, [count, , height, width]) {
-  const text = atob(base64);
-  return Array.from({ length: count }, (_, n) =>
-    Uint8Array.from({ length: height * width }, (_, i) => text.charCodeAt(n * height * width + i)));
+  const all = bytes(base64);
+  return Array.from({ length: count }, (_, n) => all.subarray(n * height * width, (n + 1) * height * width));
 }
 
 // Grey bytes, or [r, g, b, a] bytes, as a canvas of one pixel a number.
@@ -56,6 +59,9 @@ export function screen(ratio, draw, attributes = {}) {
     redraw();
   });
   watcher.observe(canvas);
+  // Focus is shown to those who use the keyboard; a pointer knows where it is.
+  canvas.addEventListener("pointerdown", () => canvas.classList.add("fl-pointed"));
+  for (const event of ["keydown", "blur"]) canvas.addEventListener(event, () => canvas.classList.remove("fl-pointed"));
   const stop = () => { watcher.disconnect(); cancelAnimationFrame(due); };
   return { canvas, size, redraw, stop };
 }
@@ -131,18 +137,25 @@ export function bars(classes, colours) {
   return { node, show };
 }
 
-// The line at the foot: "done", "busy", "error" or "empty", in words. Busy is only shown when it lasts.
+// The line at the foot: "done", "frozen", "busy" or "error", in words. Busy is only shown when it lasts.
 export function statusLine() {
   const text = el("span");
   const node = el("div", { class: "fl-status", "data-state": "done" }, el("i", { class: "fl-dot" }), text);
+  let next = null;
   let timer = 0;
-  const set = (state, words) => {
-    clearTimeout(timer);
-    const apply = () => { node.dataset.state = state; text.textContent = words; };
-    if (state === "busy") timer = setTimeout(apply, 200);
-    else apply();
+  const apply = () => {
+    timer = 0;
+    node.dataset.state = next.state;
+    text.textContent = next.words;
+    node.style.setProperty("--share", next.share);
   };
-  return { node, set, stop: () => clearTimeout(timer) };
+  const stop = () => { clearTimeout(timer); timer = 0; };
+  const set = (state, words, share = 0) => {
+    next = { state, words, share };
+    if (state !== "busy" || node.dataset.state === "busy") { stop(); apply(); }
+    else if (!timer) timer = setTimeout(apply, 200);
+  };
+  return { node, set, stop };
 }
 
 // What a screen reader hears: only the last of many quick changes.

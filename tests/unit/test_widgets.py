@@ -1,10 +1,13 @@
 """The Python side of the widgets, and their front-end logic run by node against PyTorch."""
 
+import base64
 import html
 import json
 import re
 import shutil
 import subprocess
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +20,18 @@ from torch import nn
 from fer_lab import widgets
 from fer_lab.augment import to_float, to_uint8
 from fer_lab.papers.stn import DeepEmotion
-from fer_lab.widgets import ASSETS, Lattice, ThetaWidget, WidgetError, bundle, theta_from, theta_probabilities
+from fer_lab.widgets import (
+    ASSETS,
+    Lattice,
+    Newest,
+    OcclusionWidget,
+    ThetaWidget,
+    WidgetError,
+    bundle,
+    occlusion_table,
+    theta_from,
+    theta_probabilities,
+)
 
 CLASSES = ("dark", "bright", "neither")
 COARSE = Lattice((-40, 40, 5), (0.7, 1.4, 3), (-0.4, 0.4, 5))
@@ -72,8 +86,8 @@ def run_node(node, script: str, data) -> object:
 # ---------------------------------------------------------------- front-end
 
 def test_the_front_ends_own_tests_pass(node):
-    done = subprocess.run([node, "--test", str(Path(__file__).with_name("widgets.test.mjs"))], capture_output=True, text=True,
-                          timeout=120)
+    tests = Path(__file__).with_name("widgets.test.mjs")
+    done = subprocess.run([node, "--test", str(tests)], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout[-4000:]
     assert int(re.search(r"pass (\d+)", done.stdout)[1]) >= 15
 
@@ -84,11 +98,14 @@ def test_the_browsers_warp_is_pytorchs_to_one_grey_level(node, shape):
     pictures = torch.randint(0, 256, (40, 1, *shape), generator=generator, dtype=torch.uint8)
     thetas = torch.randn(40, 2, 3, generator=generator) * 0.7 + torch.eye(2, 3)
     grid = F.affine_grid(thetas, list(pictures.shape), align_corners=False)
-    expected = to_uint8(F.grid_sample(to_float(pictures), grid, mode="bilinear", padding_mode="zeros", align_corners=False))
+    sampled = F.grid_sample(to_float(pictures), grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    expected = to_uint8(sampled)
     script = """const { warp } = await import(assets + "geometry.mjs");
         const [height, width] = data.shape;
-        console.log(JSON.stringify(data.pictures.map((p, i) => [...warp(Uint8Array.from(p), height, width, data.thetas[i])])));"""
-    found = run_node(node, script, dict(shape=shape, pictures=pictures.flatten(1).tolist(), thetas=thetas.flatten(1).tolist()))
+        const warped = data.pictures.map((p, i) => [...warp(Uint8Array.from(p), height, width, data.thetas[i])]);
+        console.log(JSON.stringify(warped));"""
+    data = dict(shape=shape, pictures=pictures.flatten(1).tolist(), thetas=thetas.flatten(1).tolist())
+    found = run_node(node, script, data)
     difference = (torch.tensor(found) - expected.flatten(1).int()).abs()
     assert difference.max() <= 1
     assert (difference > 0).float().mean() < 0.01  # float64 against float32, a tie now and then
@@ -127,7 +144,7 @@ def test_the_pages_interpolation_is_scipys(node):
     np.testing.assert_allclose(found, expected / expected.sum(1, keepdims=True), atol=1e-9)
 
 
-@pytest.mark.parametrize("view", ["THETA_VIEW"])
+@pytest.mark.parametrize("view", ["THETA_VIEW", "OCCLUSION_VIEW"])
 def test_each_view_is_one_module_that_loads_nothing(node, tmp_path, view):
     text = getattr(widgets, view)
     (tmp_path / "view.mjs").write_text(text, encoding="utf-8")
@@ -137,9 +154,10 @@ def test_each_view_is_one_module_that_loads_nothing(node, tmp_path, view):
 
 
 def test_bundling_keeps_the_code_and_drops_only_links_and_comments():
-    text = bundle("geometry.mjs", "moves.mjs")
+    names = ("geometry.mjs", "moves.mjs")
+    text = bundle(*names)
     assert "export" not in text and "import" not in text and "//" not in text
-    assert text.count("function ") == sum((ASSETS / name).read_text("utf-8").count("function ") for name in ("geometry.mjs", "moves.mjs"))
+    assert text.count("function ") == sum((ASSETS / name).read_text("utf-8").count("function ") for name in names)
 
 
 # ---------------------------------------------------------------- the network is asked, not changed
@@ -219,11 +237,15 @@ def test_refresh_shows_a_network_that_was_trained_further(widget):
 
 
 def test_two_plain_functions_are_a_model(images):
-    widget = ThetaWidget(lambda x, theta: torch.zeros(len(x), 3), images, CLASSES)
+
+    def answer(x, theta):
+        return torch.zeros(len(x), 3)
+
+    widget = ThetaWidget(answer, images, CLASSES)
     assert widget.network[0]["theta"] == [1, 0, 0, 0, 1, 0]  # without theta_of: the identity
     np.testing.assert_allclose(widget.answer["probabilities"], 1 / 3, atol=1e-4)
     turned = torch.tensor([[0.0, -1, 0], [1, 0, 0]])
-    widget = ThetaWidget(lambda x, theta: torch.zeros(len(x), 3), images, CLASSES, theta_of=lambda x: turned.expand(len(x), 2, 3))
+    widget = ThetaWidget(answer, images, CLASSES, theta_of=lambda x: turned.expand(len(x), 2, 3))
     assert widget.network[2]["theta"] == [0, -1, 0, 1, 0, 0]
 
 
@@ -337,7 +359,179 @@ def test_the_page_says_how_wrong_interpolation_is(images):
 
     table = theta_probabilities(flat, images[0], exact.thetas())
     assert widgets.lattice_error(flat, images[0], exact, table).max() < 1e-6
-    model = Peephole()
-    errors = [np.median(widgets.lattice_error(model, images[0], lattice, theta_probabilities(model, images[0], lattice.thetas())))
-              for lattice in (exact, COARSE, Lattice())]
+    model, errors = Peephole(), []
+    for lattice in (exact, COARSE, Lattice()):
+        table = theta_probabilities(model, images[0], lattice.thetas())
+        errors.append(np.median(widgets.lattice_error(model, images[0], lattice, table)))
     assert errors[0] > errors[1] > errors[2] > 0
+
+
+# ---------------------------------------------------------------- occlusion
+
+class Corner(nn.Module):
+    """Class 1 when the upper left quarter is brighter than mid grey, class 0 when it is darker."""
+
+    def __init__(self):
+        super().__init__()
+        self.gain = nn.Parameter(torch.tensor(4.0))
+        self.dropout = nn.Dropout(0.5)
+
+    def forward(self, x):
+        bright = self.gain * self.dropout(x[:, 0, :8, :8].mean((1, 2)))
+        return torch.stack([-bright, bright, torch.full_like(bright, -9)], 1)
+
+
+@pytest.fixture
+def corners():
+    images = torch.full((2, 1, 16, 20), 200, dtype=torch.uint8)
+    images[1] = 40
+    return images
+
+
+def settled(widget):
+    widget.newest.wait(30)
+    assert widget.newest.thread is None
+    return widget.answer
+
+
+def test_the_occlusion_table_is_the_networks_answers_with_a_grey_square_at_every_place(corners):
+    model, shares = Corner(), []
+    found = occlusion_table(model.eval(), corners[0], window=6, stride=4, progress=shares.append, batch=3)
+    assert found["rows"] == [0, 4, 8, 10] and found["columns"] == [0, 4, 8, 12, 14]
+    hidden = []
+    for row in found["rows"]:
+        for column in found["columns"]:
+            x = to_float(corners[:1])
+            x[..., row:row + 6, column:column + 6] = 0
+            hidden.append(x)
+    with torch.no_grad():
+        np.testing.assert_allclose(found["table"], model(torch.cat(hidden)).softmax(1), atol=1e-6)
+        np.testing.assert_allclose(found["whole"], model(to_float(corners[:1])).softmax(1)[0], atol=1e-6)
+    assert found["flips"].tolist() == [255] * 20
+    assert shares == sorted(shares) and shares[-1] == 1 and len(shares) >= 7
+
+
+def test_a_flip_names_the_class_that_wins(corners):
+    class Anywhere(nn.Module):  # class 2 as soon as anything is mid grey
+        def forward(self, x):
+            hidden = (x == 0).flatten(1).any(1).float()
+            return torch.stack([torch.full_like(hidden, 0.5), torch.zeros_like(hidden), hidden], 1)
+
+    assert set(occlusion_table(Anywhere(), corners[0], 4, 4)["flips"].tolist()) == {2}
+
+
+def test_an_occlusion_widget_answers_each_setting_and_leaves_the_network_alone(corners):
+    model = Corner().train()
+    widget = OcclusionWidget(model, corners, CLASSES, labels=[1, 0], window=4, stride=2)
+    answer = settled(widget)
+    assert (answer["face"], answer["window"], answer["stride"]) == (0, 4, 2) and widget.progress == 1
+    table = np.frombuffer(base64.b64decode(answer["table"]), np.uint8).reshape(-1, 3)
+    np.testing.assert_allclose(table / 255, occlusion_table(model, corners[0], 4, 2)["table"], atol=1 / 255)
+    widget.set_state({"window": 8, "face": 1})
+    answer = settled(widget)
+    assert (answer["face"], answer["window"]) == (1, 8) and np.argmax(answer["whole"]) == 0
+    assert model.training and model.dropout.training
+
+
+def test_a_map_is_of_the_network_as_it_was_when_asked(corners):
+    model, go = Corner(), threading.Event()
+
+    class Slow(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = model
+
+        def forward(self, x):
+            go.wait(10)
+            return self.inner(x)
+
+        def __deepcopy__(self, memo):
+            twin = Slow()
+            twin.inner = __import__("copy").deepcopy(model)
+            return twin
+
+    widget = OcclusionWidget(Slow(), corners, CLASSES)
+    with torch.no_grad():
+        model.gain.fill_(-4.0)  # training goes on while the map is computed
+    go.set()
+    assert np.argmax(settled(widget)["whole"]) == 1
+    widget.refresh()
+    assert np.argmax(settled(widget)["whole"]) == 0
+
+
+def test_only_the_newest_of_many_requests_is_finished():
+    done, begun, free = [], threading.Event(), threading.Event()
+
+    def work(request, check):
+        begun.set()
+        free.wait(10)
+        check()
+        done.append(request)
+
+    newest = Newest(work)
+    newest.ask(0)
+    assert begun.wait(10)
+    for request in range(1, 6):
+        newest.ask(request)
+    free.set()
+    newest.wait(10)
+    assert done == [5]
+    newest.ask(6)
+    newest.wait(10)
+    assert done == [5, 6]
+
+
+def test_a_slow_map_reports_progress_and_is_given_up_when_overtaken(corners):
+    class Slow(Corner):
+        def forward(self, x):
+            time.sleep(0.06)
+            return super().forward(x)
+
+    widget = OcclusionWidget(Slow().eval(), corners, CLASSES, window=2, stride=1)  # 285 places, five batches
+    told = []
+    widget.observe(lambda change: told.append(change.new), "progress")
+    settled(widget)
+    assert any(0 < share < 1 for share in told) and told[-1] == 1
+    answers = []
+    widget.observe(lambda change: answers.append(change.new["window"]), "answer")
+    for window in (3, 4, 5, 6):
+        widget.window = window
+        time.sleep(0.02)
+    settled(widget)
+    assert answers[-1] == 6 and len(answers) <= 2  # the first may have been quick enough
+
+
+def test_an_error_while_hiding_becomes_an_answer_in_words(corners):
+    class Broken(nn.Module):
+        def forward(self, x):
+            raise RuntimeError("the network is on strike")
+
+    answer = settled(OcclusionWidget(Broken(), corners, CLASSES))
+    assert "on strike" in answer["error"] and "table" not in answer
+
+
+def test_a_network_that_cannot_be_copied_is_asked_as_it_is(corners):
+    model = Corner()
+    model.kept = model.gain * 2  # a tensor with a history refuses to be copied
+    assert "error" not in settled(OcclusionWidget(model, corners, CLASSES))
+
+
+def test_settings_that_are_not_offered_are_refused(corners):
+    widget = OcclusionWidget(Corner(), corners, CLASSES)
+    with pytest.raises(traitlets.TraitError, match="2 to 8 pixels"):
+        widget.window = 15
+    with pytest.raises(traitlets.TraitError, match="stride 9"):
+        widget.stride = 9
+    assert widget.window == 8 and widget.stride == 4
+
+
+def test_a_frozen_occlusion_page_holds_every_setting_it_offers(corners, tmp_path):
+    widget = OcclusionWidget(Corner(), corners, CLASSES, window=4)
+    frame = widget.freeze(tmp_path / "page.html", windows=(4, 6), strides=(2,))
+    page = page_in(frame)
+    assert page == (tmp_path / "page.html").read_text("utf-8")
+    assert not re.search(r"""(?:src|href)=|https?://|\bimport\(|fetch\(|url\(""", page)
+    state = json.loads(re.search(r'id="state">(.*?)</script>', page, re.DOTALL)[1])
+    settings = {(a["face"], a["window"], a["stride"]) for a in state["data"]["answers"]}
+    assert settings == {(0, 4, 2), (0, 6, 2), (1, 4, 2), (1, 6, 2)}
+    assert (state["traits"]["window"], state["traits"]["stride"]) == (4, 2)

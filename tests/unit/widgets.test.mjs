@@ -4,6 +4,8 @@ import test from "node:test";
 import * as geometry from "../../fer_lab/assets/geometry.mjs";
 import { between, interpolated } from "../../fer_lab/assets/lattice.mjs";
 import { LIMITS, dragged, inWords, pinched, pressed, winner, within } from "../../fer_lab/assets/moves.mjs";
+import { borders, colourScale, drops, finding, nearest, strongest, worstOf } from "../../fer_lab/assets/occlusion.mjs";
+import { schemeOf } from "../../fer_lab/assets/parts.mjs";
 import { frozenModel } from "../../fer_lab/assets/frozen.mjs";
 
 const START = { rotation: 0, scale: 1, x: 0, y: 0, rest: [1, 0, 0, 1] };
@@ -144,4 +146,50 @@ test("a page's stand-in for Python answers once for each save, and forgets those
   model.save_changes();
   await Promise.resolve();
   assert.equal(heard, 8);
+});
+
+test("each place of a map belongs to the square whose middle is closest", () => {
+  const starts = [0, 4, 8, 12, 14]; // 22 pixels, window 8, step 4: the last one reaches the edge
+  assert.deepEqual(borders(starts, 8), [2, 6, 10, 14, 17, 19]);
+  for (let pixel = 0; pixel < 22; pixel++) {
+    const chosen = nearest(pixel + 0.5, starts, 8);
+    const cell = borders(starts, 8);
+    if (pixel + 0.5 > cell[0] && pixel + 0.5 < cell.at(-1)) assert.ok(cell[chosen] <= pixel + 0.5 && pixel + 0.5 <= cell[chosen + 1]);
+  }
+  assert.deepEqual(borders([3], 4), [3, 7]); // a single place
+});
+
+test("what hiding costs is counted for the watched class", () => {
+  const table = Uint8Array.from([51, 204, 255, 0, 102, 153]); // three places, two classes
+  near(drops(table, [0.6, 0.4], 0), [0.4, -0.4, 0.2]);
+  near(drops(table, [0.6, 0.4], 1), [-0.4, 0.4, -0.2]);
+  assert.equal(worstOf([0.4, -0.4, 0.2]), 0);
+  near(strongest([0.4, -0.5]), 0.5);
+  near(strongest([0.001, -0.002]), 0.1); // noise is not blown up to full colour
+});
+
+test("the colour scale is empty at zero and grows to its two ends", () => {
+  const scale = colourScale([[0, "rgba(0,0,200,1)"], [0.5, "rgba(100,100,200,0)"], [0.5, "rgba(200,100,0,0)"], [0.75, "rgba(200,80,0,0.6)"], [1, "rgba(200,0,0,1)"]]);
+  assert.deepEqual(scale(0), [0, 0, 0, 0]);
+  near(scale(1), [200, 0, 0, 1]);
+  near(scale(-1), [0, 0, 200, 1]);
+  near(scale(0.5), [200, 80, 0, 0.6]);
+  near(scale(0.25), [200, 90, 0, 0.3]);
+  near(scale(-0.5), [50, 50, 200, 0.5]);
+  near(scale(7), [200, 0, 0, 1]);
+});
+
+test("the finding is a sentence", () => {
+  const words = finding([0.5, 0.1, -0.2, 0], [255, 1, 255, 255], ["fear", "joy"], 0);
+  assert.match(words, /fear loses 50 percentage points. The answer flips at 1 of 4 places \(25.%\)/);
+  assert.match(finding([-0.1], [255], ["fear"], 0), /Nothing that is covered makes fear less likely. The answer flips at none/);
+});
+
+test("the host's theme is recognised", () => {
+  const body = (classes, dataset = {}) => ({ classList: classes, dataset });
+  assert.equal(schemeOf(body([], { jpThemeLight: "false" })), "dark");
+  assert.equal(schemeOf(body([], { jpThemeLight: "true" })), "light");
+  assert.equal(schemeOf(body(["nav", "quarto-dark"])), "dark");
+  assert.equal(schemeOf(body(["vscode-light"])), "light");
+  assert.equal(schemeOf(body(["anything"])), null);
 });
