@@ -278,12 +278,10 @@ def choose_layout(
 # %% ../nbs/library/00_settings.ipynb #cell-044
 def short_path(path: str | Path) -> str:
     "A path as seen from the working directory when it is near, else in full (`~` for the home folder)."
-    path = Path(path)
-    try:
-        near = Path(os.path.relpath(path))
-    except ValueError:  # another drive on Windows
-        return str(path)
-    if near.parts[:4] != ("..",) * 4 and Path.cwd() != Path(path.anchor):
+    path, here = Path(path).absolute(), Path.cwd()
+    shared = os.path.commonpath([path, here]) if path.anchor == here.anchor else path.anchor  # drives differ on Windows
+    near = Path(os.path.relpath(path)) if shared != path.anchor else path
+    if not near.is_absolute() and near.parts[:4] != ("..",) * 4:
         return near.as_posix()
     return f"~/{path.relative_to(Path.home()).as_posix()}" if path.is_relative_to(Path.home()) else str(path)
 

@@ -146,6 +146,17 @@ def test_the_table_escapes_what_it_shows(lab):
     assert "&lt;b&gt;" in table and "<b>" not in table and "device in use" in table
 
 
+def test_paths_are_shown_as_seen_from_here(tmp_path, monkeypatch):
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "a")
+    monkeypatch.setattr(Path, "home", lambda: tmp_path / "a" / "b")
+    assert module.short_path("x/y") == "x/y"
+    assert module.short_path(tmp_path / "c") == "../c"
+    assert module.short_path(Path(tmp_path.anchor) / "elsewhere") == str(Path(tmp_path.anchor) / "elsewhere")
+    monkeypatch.chdir(tmp_path.anchor)
+    assert module.short_path(tmp_path / "a" / "b" / "c") == "~/c"
+
+
 def test_a_device_that_is_missing_is_an_error_and_not_another_device(monkeypatch, tmp_path):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     settings = load_settings(tmp_path, environ={"FER_LAB_DEVICE": "cuda"})
