@@ -43,7 +43,7 @@ def _check(condition: bool, message: str) -> None:
         raise FaceSetError(message)
 
 # %% ../nbs/library/01_faceset.ipynb #cell-009
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class FaceSet:
     "N faces, still or moving, with labels and everything known about them. Immutable."
     name: str  # what reports call it
@@ -62,6 +62,9 @@ class FaceSet:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def __repr__(self) -> str:  # never pixels: a saved notebook must not hold those of real faces
+        return f"FaceSet({self.name!r}, {len(self):,} items, {self.space.name})"
 
     classes = property(lambda self: self.space.classes, doc="Class names in label order.")
     shape = property(lambda self: tuple(self.frames.shape[1:]), doc="(C, H, W) of a frame.")

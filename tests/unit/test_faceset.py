@@ -107,3 +107,10 @@ def test_empty_set_works():
     empty = noise().subset([])
     assert len(empty) == 0 and empty.counts().sum() == 0 and empty.stills().shape == (0, 1, 6, 6)
     assert "noise" in empty._repr_html_()
+
+
+def test_text_of_a_set_shows_no_pixels():
+    "A saved notebook keeps the text of what it shows; pixels of real faces must not get there."
+    faces = noise(3)
+    shown = {repr(faces), str(faces), faces._repr_html_()}
+    assert all("array" not in text and len(text) < 2000 for text in shown) and "3 items" in repr(faces)
