@@ -25,6 +25,7 @@ import anywidget
 import numpy as np
 import torch
 import traitlets
+from fastcore.basics import patch
 from IPython.display import display
 from scipy.interpolate import RegularGridInterpolator
 from torch import Tensor, nn
@@ -36,7 +37,7 @@ from .settings import LabError, write_atomic
 
 # %% auto #0
 __all__ = ['ASSETS', 'LINK', 'THETA_VIEW', 'OCCLUSION_VIEW', 'MOST_FACES', 'CAPTIONS', 'PAGE', 'bundle', 'lean', 'WidgetError',
-           'as_images', 'packed', 'at_rest', 'device_of', 'theta_probabilities', 'Lattice', 'theta_from', 'FaceWidget',
+           'as_images', 'packed', 'at_rest', 'device_of', 'theta_probabilities', 'theta_from', 'Lattice', 'FaceWidget',
            'replied', 'ThetaWidget', 'rounded', 'lattice_error', 'frozen_theta', 'chosen_faces', 'reach', 'page',
            'frozen', 'show', 'Watched', 'Overtaken', 'occlusion_table', 'Newest', 'OcclusionWidget', 'copied',
            'encoded', 'frozen_occlusion']
@@ -116,6 +117,13 @@ def theta_probabilities(
     return torch.cat(parts).numpy()
 
 # %% ../nbs/library/13_widgets.ipynb #cell-021
+def theta_from(rotation: Tensor, log_scale: Tensor, x: Tensor, y: Tensor) -> Tensor:  # [P] each -> [P, 2, 3]
+    "The frame turned by `rotation` degrees, exp(`log_scale`) times as large, shifted by x and y half pictures."
+    angle, scale = torch.deg2rad(rotation), log_scale.exp()
+    cos, sin = scale * angle.cos(), scale * angle.sin()
+    return torch.stack([cos, -sin, x, sin, cos, y], 1).view(-1, 2, 3)
+
+
 @dataclass(frozen=True)
 class Lattice:
     "Regular positions of the frame. Each axis: lowest, highest, how many."
@@ -123,25 +131,22 @@ class Lattice:
     scale: tuple[float, float, int] = (0.7, 1.4, 5)  # times the size, equal ratios
     shift: tuple[float, float, int] = (-0.4, 0.4, 9)  # to the right and down, in half pictures
 
-    def axes(self) -> list[dict]:  # rotation, log scale, x, y
-        "What the page needs to find its way in the lattice."
-        low, high, steps = self.scale
-        return [dict(low=float(low), high=float(high), steps=steps) for low, high, steps in
-                (self.rotation, (np.log(low), np.log(high), steps), self.shift, self.shift)]
-
-    def thetas(self) -> Tensor:  # float32 [P, 2, 3], the last axis (y) changes fastest
-        "All positions as thetas."
-        lines = [torch.linspace(axis["low"], axis["high"], axis["steps"]) for axis in self.axes()]
-        return theta_from(*torch.cartesian_prod(*lines).unbind(1))
+# %% ../nbs/library/13_widgets.ipynb #cell-022
+@patch
+def axes(self: Lattice) -> list[dict]:  # rotation, log scale, x, y
+    "What the page needs to find its way in the lattice."
+    low, high, steps = self.scale
+    return [dict(low=float(low), high=float(high), steps=steps) for low, high, steps in
+            (self.rotation, (np.log(low), np.log(high), steps), self.shift, self.shift)]
 
 
-def theta_from(rotation: Tensor, log_scale: Tensor, x: Tensor, y: Tensor) -> Tensor:  # [P] each -> [P, 2, 3]
-    "The frame turned by `rotation` degrees, exp(`log_scale`) times as large, shifted by x and y half pictures."
-    angle, scale = torch.deg2rad(rotation), log_scale.exp()
-    cos, sin = scale * angle.cos(), scale * angle.sin()
-    return torch.stack([cos, -sin, x, sin, cos, y], 1).view(-1, 2, 3)
+@patch
+def thetas(self: Lattice) -> Tensor:  # float32 [P, 2, 3], the last axis (y) changes fastest
+    "All positions as thetas."
+    lines = [torch.linspace(axis["low"], axis["high"], axis["steps"]) for axis in self.axes()]
+    return theta_from(*torch.cartesian_prod(*lines).unbind(1))
 
-# %% ../nbs/library/13_widgets.ipynb #cell-027
+# %% ../nbs/library/13_widgets.ipynb #cell-028
 class FaceWidget(anywidget.AnyWidget):
     "What the widgets of the lab share: faces to choose from, their classes, and an answer."
     faces = traitlets.Unicode().tag(sync=True)  # the pixels, base64
@@ -167,7 +172,7 @@ class FaceWidget(anywidget.AnyWidget):
             return proposal.value
         raise traitlets.TraitError(f"face {proposal.value} of {len(self.images)} faces; they count from 0")
 
-# %% ../nbs/library/13_widgets.ipynb #cell-029
+# %% ../nbs/library/13_widgets.ipynb #cell-030
 def replied(
     asked: dict,  # what the answer is about: face, theta, window ...
     find,  # () -> dict, the answer
@@ -180,13 +185,7 @@ def replied(
         found = {"error": f"The network could not answer. {type(error).__name__}: {error}"}
     return {**asked, **found, "milliseconds": round(1000 * (time.perf_counter() - started), 2)}
 
-# %% ../nbs/library/13_widgets.ipynb #cell-032
-CAPTIONS = {
-    "features": "The frame, straightened. This network does the same to its feature maps.",
-    "input": "The frame, straightened. Outside the picture it reads mid grey.",
-}
-
-
+# %% ../nbs/library/13_widgets.ipynb #cell-033
 class ThetaWidget(FaceWidget):
     "Drag a spatial transformer's sampling grid over a face and see the network's answer."
     theta = traitlets.List([1.0, 0.0, 0.0, 0.0, 1.0, 0.0]).tag(sync=True)  # row by row
@@ -209,26 +208,6 @@ class ThetaWidget(FaceWidget):
         self.refresh()
         self.observe(lambda change: self._answer(), ["theta", "face"])
 
-    def probabilities(self, theta, face: int | None = None) -> np.ndarray:  # float32 [K]
-        "What the network answers for the chosen face (or another one), read through theta."
-        theta = torch.as_tensor(theta, dtype=torch.float32).reshape(1, 2, 3)
-        return theta_probabilities(self.model, self.images[self.face if face is None else face], theta)[0]
-
-    def refresh(self) -> None:
-        "Asks the network again for its own choices and for the present answer: after it was trained further."
-        x = to_float(self.images.to(device_of(self.model)))
-        with at_rest(self.model):
-            chosen = self.theta_of(x) if self.theta_of and len(x) else torch.eye(2, 3).expand(len(x), 2, 3)
-        chosen = chosen.detach().float().cpu()
-        self.network = [{"theta": theta.flatten().tolist(), "probabilities": rounded(self.probabilities(theta, i))}
-                        for i, theta in enumerate(chosen)]
-        self._answer(again=True)
-
-    def _answer(self, again: bool = False) -> None:
-        asked = {"face": self.face, "theta": self.theta}
-        if len(self.images) and (again or any(self.answer.get(name) != value for name, value in asked.items())):
-            self.answer = replied(asked, lambda: {"probabilities": rounded(self.probabilities(self.theta))})
-
     @traitlets.validate("theta")
     def _six_numbers(self, proposal):
         theta = np.asarray(proposal.value, dtype=float).flatten()
@@ -236,16 +215,43 @@ class ThetaWidget(FaceWidget):
             return theta.tolist()
         raise traitlets.TraitError(f"theta is six finite numbers, row by row; got {proposal.value}")
 
-    def freeze(self, path: str | Path | None = None, faces: Sequence[int] | None = None, lattice: Lattice = Lattice()) -> str:
-        "The widget as HTML that needs no Python: an <iframe>. With a path, also a page of its own. See `frozen_theta`."
-        return frozen(frozen_theta(self, faces, lattice), path, "Where the network looks", height=620)
+
+CAPTIONS = {  # where the network applies theta -> what the reader is told about the picture
+    "features": "The frame, straightened. This network does the same to its feature maps.",
+    "input": "The frame, straightened. Outside the picture it reads mid grey.",
+}
+
+# %% ../nbs/library/13_widgets.ipynb #cell-035
+@patch
+def probabilities(self: ThetaWidget, theta, face: int | None = None) -> np.ndarray:  # float32 [K]
+    "What the network answers for the chosen face (or another one), read through theta."
+    theta = torch.as_tensor(theta, dtype=torch.float32).reshape(1, 2, 3)
+    return theta_probabilities(self.model, self.images[self.face if face is None else face], theta)[0]
+
+
+@patch
+def _answer(self: ThetaWidget, again: bool = False) -> None:
+    asked = {"face": self.face, "theta": self.theta}
+    if len(self.images) and (again or any(self.answer.get(name) != value for name, value in asked.items())):
+        self.answer = replied(asked, lambda: {"probabilities": rounded(self.probabilities(self.theta))})
 
 
 def rounded(probabilities: np.ndarray) -> list[float]:
     "Four digits are enough for a bar."
     return [round(float(p), 4) for p in probabilities]
 
-# %% ../nbs/library/13_widgets.ipynb #cell-038
+# %% ../nbs/library/13_widgets.ipynb #cell-037
+@patch
+def refresh(self: ThetaWidget) -> None:
+    "Asks the network again for its own choices and for the present answer: after it was trained further."
+    x = to_float(self.images.to(device_of(self.model)))
+    with at_rest(self.model):
+        chosen = self.theta_of(x) if self.theta_of and len(x) else torch.eye(2, 3).expand(len(x), 2, 3)
+    self.network = [{"theta": theta.flatten().tolist(), "probabilities": rounded(self.probabilities(theta, i))}
+                    for i, theta in enumerate(chosen.detach().float().cpu())]
+    self._answer(again=True)
+
+# %% ../nbs/library/13_widgets.ipynb #cell-043
 def lattice_error(
     model, image: Tensor,  # uint8 [1, H, W]
     lattice: Lattice,
@@ -260,7 +266,7 @@ def lattice_error(
     exact = theta_probabilities(model, image, theta_from(*torch.from_numpy(places).float().unbind(1)))
     return np.abs(between - exact).max(1)
 
-# %% ../nbs/library/13_widgets.ipynb #cell-040
+# %% ../nbs/library/13_widgets.ipynb #cell-045
 def frozen_theta(
     widget: ThetaWidget,
     faces: Sequence[int] | None = None,  # which of its faces; None: the first three
@@ -282,7 +288,7 @@ def frozen_theta(
     data = {"axes": lattice.axes(), "lattice": [packed(np.frombuffer(zlib.compress(t.tobytes(), 9), np.uint8)) for t in tables]}
     return page(THETA_VIEW, ("lattice.mjs", "theta_page.mjs", "frozen.mjs"), "thetaAnswers", values, data, "Where the network looks")
 
-# %% ../nbs/library/13_widgets.ipynb #cell-041
+# %% ../nbs/library/13_widgets.ipynb #cell-046
 def chosen_faces(widget: FaceWidget, faces: Sequence[int]) -> dict:
     "The shared state of a widget, of some of its faces only."
     images = widget.images[faces]
@@ -294,7 +300,7 @@ def reach(lattice: Lattice) -> dict:
     "How far a reader may move the frame before the lattice ends."
     return {"rotation": lattice.rotation[:2], "scale": lattice.scale[:2], "x": lattice.shift[:2], "y": lattice.shift[:2]}
 
-# %% ../nbs/library/13_widgets.ipynb #cell-043
+# %% ../nbs/library/13_widgets.ipynb #cell-048
 def page(
     view: str,  # the ES module of the widget
     extras: Sequence[str],  # files in fer_lab/assets that find the answers on the page
@@ -320,7 +326,7 @@ PAGE = """<!doctype html>
 <script type="module">{code}</script></body></html>
 """
 
-# %% ../nbs/library/13_widgets.ipynb #cell-045
+# %% ../nbs/library/13_widgets.ipynb #cell-050
 def frozen(
     text: str,  # a page
     path: str | Path | None,  # where to write it as well, or None
@@ -333,7 +339,18 @@ def frozen(
     return (f'<iframe srcdoc="{html.escape(text)}" title="{html.escape(title)}" '
             f'style="width: 100%; max-width: 962px; height: {height}px; border: 0; display: block"></iframe>')
 
-# %% ../nbs/library/13_widgets.ipynb #cell-048
+# %% ../nbs/library/13_widgets.ipynb #cell-051
+@patch
+def freeze(
+    self: ThetaWidget,
+    path: str | Path | None = None,  # where to write a page of its own as well
+    faces: Sequence[int] | None = None,  # which of the faces; None: the first three
+    lattice: Lattice = Lattice(),
+) -> str:  # an <iframe>
+    "The widget as HTML that needs no Python."
+    return frozen(frozen_theta(self, faces, lattice), path, "Where the network looks", height=620)
+
+# %% ../nbs/library/13_widgets.ipynb #cell-054
 def show(
     widget: FaceWidget,
     frozen: str,  # what a page shows in its place: widget.freeze(...)
@@ -343,7 +360,7 @@ def show(
     live = found[0] if isinstance(found, tuple) else found
     display({**live, "text/html": frozen}, raw=True)
 
-# %% ../nbs/library/13_widgets.ipynb #cell-051
+# %% ../nbs/library/13_widgets.ipynb #cell-057
 class Watched(nn.Module):
     "Answers as `model` does and tells `watch` about each batch of answers; what `watch` raises stops the work."
 
@@ -360,7 +377,7 @@ class Watched(nn.Module):
 class Overtaken(BaseException):
     "A newer request makes this one pointless. Not an Exception: no `except Exception` on the way may swallow it."
 
-# %% ../nbs/library/13_widgets.ipynb #cell-053
+# %% ../nbs/library/13_widgets.ipynb #cell-059
 def occlusion_table(
     model: nn.Module,
     image: Tensor,  # uint8 [1, H, W]
@@ -384,7 +401,7 @@ def occlusion_table(
     return dict(table=answers[-len(flips):].numpy(), whole=answers[0].numpy(), flips=np.where(flips < 0, 255, flips).astype(np.uint8),
                 rows=found["rows"].tolist(), columns=found["columns"].tolist())
 
-# %% ../nbs/library/13_widgets.ipynb #cell-058
+# %% ../nbs/library/13_widgets.ipynb #cell-064
 class Newest:
     "Does the newest of many requests in a thread of its own; a request that comes meanwhile ends the one at work."
 
@@ -403,23 +420,27 @@ class Newest:
         if self.waiting is not None:
             raise Overtaken
 
-    def _run(self) -> None:
-        while True:
-            with self.lock:
-                request, self.waiting = self.waiting, None
-                if request is None:
-                    self.thread = None
-                    return
-            with suppress(Overtaken):
-                self.work(request, self.check)
+# %% ../nbs/library/13_widgets.ipynb #cell-065
+@patch
+def _run(self: Newest) -> None:
+    while True:
+        with self.lock:
+            request, self.waiting = self.waiting, None
+            if request is None:
+                self.thread = None
+                return
+        with suppress(Overtaken):
+            self.work(request, self.check)
 
-    def wait(self, timeout: float | None = None) -> None:
-        "Until there is nothing left to do."
-        thread = self.thread
-        if thread is not None:
-            thread.join(timeout)
 
-# %% ../nbs/library/13_widgets.ipynb #cell-061
+@patch
+def wait(self: Newest, timeout: float | None = None) -> None:  # seconds
+    "Until there is nothing left to do."
+    thread = self.thread
+    if thread is not None:
+        thread.join(timeout)
+
+# %% ../nbs/library/13_widgets.ipynb #cell-068
 class OcclusionWidget(FaceWidget):
     "Slide a square over a face: what does hiding a part cost, and where does the answer flip?"
     window = traitlets.Int(8).tag(sync=True)  # pixels
@@ -442,41 +463,28 @@ class OcclusionWidget(FaceWidget):
     ):
         self.model, self.newest = model, Newest(self._answer)
         side = min(as_images(images).shape[2:])
-        super().__init__(images, classes, labels, window=window, stride=stride,
-                         windows=list(range(2, side // 2 + 1)), strides=list(range(1, 9)))
+        super().__init__(images, classes, labels, windows=list(range(2, side // 2 + 1)), strides=list(range(1, 9)))
+        self.window, self.stride = window, stride
         self.observe(lambda change: self.refresh(), ["face", "window", "stride"])
         self.refresh()
+
+    @traitlets.validate("window", "stride")
+    def _offered(self, proposal):
+        name, offered = proposal.trait.name, getattr(self, proposal.trait.name + "s")
+        if proposal.value in offered:
+            return proposal.value
+        raise traitlets.TraitError(f"{name} {proposal.value}; this widget offers {offered[0]} to {offered[-1]} pixels")
 
     def refresh(self) -> None:
         "Computes the map for the present settings, from the network as it is now."
         if len(self.images):
             self.newest.ask((copied(self.model), dict(face=self.face, window=self.window, stride=self.stride)))
 
-    def _answer(self, request, check) -> None:
-        model, asked = request
+    def freeze(self, path: str | Path | None = None, **choices) -> str:  # an <iframe>
+        "The widget as HTML that needs no Python, and a page of its own at `path`. Choices: see `frozen_occlusion`."
+        return frozen(frozen_occlusion(self, **choices), path, "What hiding a part of the face costs", height=560)
 
-        def progress(share: float) -> None:
-            check()
-            if time.perf_counter() > self._told + 0.1:  # ten messages a second are enough
-                self._told, self.progress = time.perf_counter(), share
-
-        self._told = time.perf_counter()
-        answer = replied(asked, lambda: encoded(occlusion_table(model, self.images[asked["face"]], asked["window"], asked["stride"], progress)))
-        self.answer, self.progress = answer, 1.0
-
-    @traitlets.validate("window", "stride")
-    def _offered(self, proposal):
-        offered = getattr(self, proposal.trait.name + "s")
-        if not offered or proposal.value in offered:
-            return proposal.value
-        raise traitlets.TraitError(f"{proposal.trait.name} {proposal.value}; this widget offers {offered[0]} to {offered[-1]} pixels")
-
-    def freeze(self, path: str | Path | None = None, faces: Sequence[int] | None = None,
-               windows: Sequence[int] = (4, 8, 12, 16), strides: Sequence[int] = (2, 4)) -> str:
-        "The widget as HTML that needs no Python: an <iframe>. With a path, also a page of its own."
-        return frozen(frozen_occlusion(self, faces, windows, strides), path, "What hiding a part of the face costs", height=560)
-
-# %% ../nbs/library/13_widgets.ipynb #cell-062
+# %% ../nbs/library/13_widgets.ipynb #cell-069
 def copied(model: nn.Module) -> nn.Module:
     "A copy of the network; the network itself where it cannot be copied (it keeps tensors with a gradient history)."
     try:
@@ -484,13 +492,29 @@ def copied(model: nn.Module) -> nn.Module:
     except (RuntimeError, TypeError):
         return model
 
+# %% ../nbs/library/13_widgets.ipynb #cell-070
+@patch
+def _answer(self: OcclusionWidget, request, check) -> None:  # in the thread
+    (model, asked), told = request, time.perf_counter()
+
+    def progress(share: float) -> None:
+        nonlocal told
+        check()
+        if time.perf_counter() > told + 0.1:  # ten messages a second are enough
+            told, self.progress = time.perf_counter(), share
+
+    def find() -> dict:
+        return encoded(occlusion_table(model, self.images[asked["face"]], asked["window"], asked["stride"], progress))
+
+    self.answer, self.progress = replied(asked, find), 1.0
+
 
 def encoded(found: dict) -> dict:
     "An occlusion table as it travels: probabilities in steps of 1/255, as base64."
     return {**found, "table": packed(np.round(found["table"] * 255).astype(np.uint8)), "flips": packed(found["flips"]),
             "whole": rounded(found["whole"])}
 
-# %% ../nbs/library/13_widgets.ipynb #cell-065
+# %% ../nbs/library/13_widgets.ipynb #cell-073
 def frozen_occlusion(
     widget: OcclusionWidget,
     faces: Sequence[int] | None = None,  # which of its faces; None: the first three
