@@ -152,7 +152,7 @@ FAILED = pytest.StashKey[bool]()
 def page(browser, request, artifacts):
     """An empty page. Script errors are collected in `page.script_errors`; a test that fails leaves a screenshot."""
     page = browser.new_page(viewport={"width": 1400, "height": 1000})
-    page.set_default_timeout(60_000)
+    page.set_default_timeout(120_000)  # a loaded machine is slow, not wrong
     page.script_errors = []
     page.on("pageerror", lambda error: page.script_errors.append(str(error)))
     yield page

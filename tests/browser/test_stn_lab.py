@@ -1,6 +1,7 @@
 """The first paper as a student meets it: opened in JupyterLab, run from top to bottom, and operated."""
 
 import pytest
+from playwright.sync_api import expect
 
 pytestmark = [pytest.mark.xdist_group("browser"), pytest.mark.timeout(900)]
 
@@ -60,11 +61,11 @@ def test_the_notebook_runs_and_theta_can_be_dragged(run_through, artifacts):
     assert back["theta"].split(":")[1] == chosen.split(":")[1]
 
     cell = lab.show("OcclusionWidget(")
-    cell.get_by_role("slider").first.wait_for()
-    cell.scroll_into_view_if_needed()
-    before = cell.locator("canvas").first.evaluate("canvas => canvas.toDataURL()")
-    cell.get_by_role("slider").first.press("End")
-    lab.page.wait_for_timeout(3000)
+    cell.locator(".fl-status[data-state=done]").wait_for()
+    told = cell.locator(".fl-status").inner_text()
+    cell.get_by_role("slider", name="Window").press("End")
+    expect(cell.locator(".fl-status")).not_to_have_text(told, timeout=60_000)
+    cell.locator(".fl-status[data-state=done]").wait_for()
+    expect(cell.locator(".fl-status")).to_contain_text("Python covered the face")
     lab.page.screenshot(path=artifacts / "stn-lab-occlusion.png")
-    assert cell.locator("canvas").first.evaluate("canvas => canvas.toDataURL()") != before
     assert lab.page.script_errors == []
