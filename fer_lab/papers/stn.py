@@ -81,19 +81,10 @@ class Localisation(nn.Module):
     ):
         super().__init__()
         (first, second), (pad_first, pad_second), pool = LOCALISATIONS[variant]
-        self.look = nn.Sequential(
-            OrderedDict(
-                conv1=nn.Conv2d(in_channels, 8, first, padding=pad_first),
-                pool1=nn.MaxPool2d(pool),
-                relu1=nn.ReLU(),
-                conv2=nn.Conv2d(8, CHANNELS, second, padding=pad_second),
-                pool2=nn.MaxPool2d(pool),
-                relu2=nn.ReLU(),
-                flat=nn.Flatten(),
-                fc1=nn.Linear(localisation_size(variant, size), 32),
-                relu3=nn.ReLU(),
-            )
-        )
+        self.look = nn.Sequential(OrderedDict(
+            conv1=nn.Conv2d(in_channels, 8, first, padding=pad_first), pool1=nn.MaxPool2d(pool), relu1=nn.ReLU(),
+            conv2=nn.Conv2d(8, CHANNELS, second, padding=pad_second), pool2=nn.MaxPool2d(pool), relu2=nn.ReLU(),
+            flat=nn.Flatten(), fc1=nn.Linear(localisation_size(variant, size), 32), relu3=nn.ReLU()))
         self.theta = nn.Linear(32, 6)
         nn.init.zeros_(self.theta.weight)
         self.theta.bias.data = torch.tensor(IDENTITY)
@@ -175,7 +166,7 @@ PRIME = 2_147_483_647  # 2^31 - 1: products of two numbers below it fit into 64 
 
 
 def dice(x: Tensor, count: int) -> Tensor:
-    "`count` numbers in [-1, 1) for each picture, from its pixels (rounded to 256 levels) and nothing else."
+    "Numbers in [-1, 1), `count` for each picture, made from its pixels (rounded to 256 levels) and nothing else."
     pixels = ((x.flatten(1).float() + 1) * 127.5).round().long()  # [N, C * H * W]
     place = torch.arange(1, pixels.shape[1] + 1, device=x.device)
     rolls = []
@@ -189,7 +180,7 @@ RANDOM_TURN, RANDOM_SHIFT, RANDOM_ZOOM = 20.0, 0.15, 0.2  # degrees; share of th
 
 
 class RandomTheta(Localisation):
-    "A control: the same layers, left idle. A random turn, shift and zoom, the same each time for the same picture."
+    "A control: the same layers, left idle. Theta is a random turn, shift and zoom, always the same for a picture."
 
     def forward(self, x: Tensor) -> Tensor:
         turn, right, down, zoom = dice(x, 4).unbind(1)
@@ -212,26 +203,26 @@ def check_choices(**given: str) -> None:
     "Raises `ModelError` for a switch of DeepEmotion that is not among its choices."
     for name, value in given.items():
         if value not in CHOICES[name]:
-            raise ModelError(f"DeepEmotion got {name}={value!r}; expected one of {', '.join(map(repr, CHOICES[name]))}")
+            allowed = ", ".join(map(repr, CHOICES[name]))
+            raise ModelError(f"DeepEmotion got {name}={value!r}; expected one of {allowed}")
 
 # %% ../../nbs/papers/06_stn.ipynb #cell-051
 def head(
     inputs: int,  # numbers that reach it: 810 for a 48 x 48 picture
     num_classes: int,  # expressions
 ) -> nn.Sequential:
-    "The two linear layers that name the expression. The ReLU between them is not drawn; without it they would be one."
-    return nn.Sequential(
-        OrderedDict(flat=nn.Flatten(), fc1=nn.Linear(inputs, 50), relu=nn.ReLU(), fc2=nn.Linear(50, num_classes))
-    )
+    "The linear layers that name the expression. The ReLU between them is not drawn; without it they would be one."
+    return nn.Sequential(OrderedDict(
+        flat=nn.Flatten(), fc1=nn.Linear(inputs, 50), relu=nn.ReLU(), fc2=nn.Linear(50, num_classes)))
 
 # %% ../../nbs/papers/06_stn.ipynb #cell-053
 class DeepEmotion(nn.Module):
-    "Minaee, Minaei, Abdolrashidi 2021 (Sensors 21, 3046; arXiv 1902.01019): four convolutions, a spatial transformer."
+    "Four convolutions and a spatial transformer: Minaee, Minaei and Abdolrashidi 2021 (Sensors 21, 3046)."
 
     def __init__(
         self,
         num_classes: int = 7,
-        warp: str = "features",  # what theta moves: "features" (as drawn), "input", or "none" (no localisation path)
+        warp: str = "features",  # what theta is applied to: "features" (as drawn), "input", "none" (no theta)
         localisation: str = "fc90",  # "fc90", "fc1000" or "fc640": three ways to read the figure
         theta: str = "learned",  # "learned", or a control: "identity" or "random"
         norm: str = "none",  # "none" (the paper) or "batch" (ours)
@@ -241,16 +232,8 @@ class DeepEmotion(nn.Module):
     ):
         super().__init__()
         check_choices(warp=warp, localisation=localisation, theta=theta, norm=norm)
-        self.config = dict(
-            num_classes=num_classes,
-            warp=warp,
-            localisation=localisation,
-            theta=theta,
-            norm=norm,
-            dropout=dropout,
-            in_channels=in_channels,
-            size=size,
-        )
+        self.config = dict(num_classes=num_classes, warp=warp, localisation=localisation, theta=theta, norm=norm,
+                           dropout=dropout, in_channels=in_channels, size=size)
         self.features = feature_path(in_channels, norm)
         self.dropout = nn.Dropout(dropout)
         self.inspect = {"features": "features"}
@@ -284,9 +267,8 @@ def fer2013_recipe(
     model = {"warp": "features", "localisation": "fc1000", "norm": norm, "dropout": 0.1}
     epochs, lr = {"batch": (36, 4e-3), "none": (30, 2e-3)}[norm]
     augment = Augment(flip=0.5, rotate=10, translate=0.05, scale=0.1, light=0.2)
-    return model, Recipe(
-        epochs=epochs, batch=96, lr=lr, weight_decay=1e-3, label_smoothing=0.05, ema=0.999, augment=augment
-    )
+    return model, Recipe(epochs=epochs, batch=96, lr=lr, weight_decay=1e-3, label_smoothing=0.05, ema=0.999,
+                         augment=augment)
 
 
 def synthetic_recipe(
@@ -294,9 +276,8 @@ def synthetic_recipe(
 ) -> tuple[dict, Recipe]:  # arguments of DeepEmotion; how to train it
     "Network and recipe for drawn faces, small enough for a lesson."
     model = {"warp": "features", "localisation": "fc1000", "norm": norm, "dropout": 0.2}
-    return model, Recipe(
-        epochs=12, batch=32, lr=2e-3, augment=Augment(flip=0.5, rotate=5, translate=0.04, scale=0.05, light=0.1)
-    )
+    augment = Augment(flip=0.5, rotate=5, translate=0.04, scale=0.05, light=0.1)
+    return model, Recipe(epochs=12, batch=32, lr=2e-3, augment=augment)
 
 # %% ../../nbs/papers/06_stn.ipynb #cell-082
 class ThetaWatch:
@@ -348,29 +329,13 @@ def jitter_plan(
     test_faces: int = 700,  # in each test set
 ) -> Trial:
     "Learned theta against its controls, on upright, tilted and wild heads."
-    details = {
-        "training faces": faces,
-        "epochs": epochs,
-        "batch": 32,
-        "lr": 2e-3,
-        "intensity": "high",
-        "test faces": test_faces,
-        "network": STN,
-        "poses": {name: asdict(pose) for name, pose in POSES.items()},
-    }
+    details = {"training faces": faces, "test faces": test_faces, "epochs": epochs, "batch": 32, "lr": 2e-3,
+               "intensity": "high", "network": STN, "poses": {name: asdict(pose) for name, pose in POSES.items()}}
     pairs = [(contestants[0], other) for other in contestants[1:]]
     if {"learned θ on the picture", "θ at the identity"} <= set(contestants):
         pairs.append(("learned θ on the picture", "θ at the identity"))
-    return Trial(
-        name,
-        "Does choosing where to look help to recognise expressions?",
-        tuple(contestants),
-        tuple(POSES),
-        tuple(range(seeds)),
-        MATTERS,
-        tuple(pairs),
-        details=details,
-    )
+    question = "Does choosing where to look help to recognise expressions?"
+    return Trial(name, question, tuple(contestants), tuple(POSES), tuple(range(seeds)), MATTERS, pairs, details=details)
 
 # %% ../../nbs/papers/06_stn.ipynb #cell-128
 class JitterTrial:
@@ -411,7 +376,7 @@ def record_trials(
     settings: Settings | None = None,
 ) -> None:
     "Compute the records of this notebook and keep them in the package."
-    command = "python -c \"from fer_lab.papers.stn import record_trials; record_trials('runs/trials')\""
+    command = 'python -c "from fer_lab.papers.stn import record_trials; record_trials(\'runs/trials\')"'
     for plan in RECORDS:
         if plan.name in names:
             run_trial(plan, JitterTrial(plan, settings), Path(folder) / plan.name, command).save()

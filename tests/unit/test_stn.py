@@ -1,12 +1,41 @@
 """Deep-Emotion: the paper's arithmetic, the switches, and the spatial transformer against PyTorch's own."""
 
 import copy
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
-from fer_lab.papers.stn import IDENTITY, LOCALISATIONS, DeepEmotion, RandomTheta, dice
+from fer_lab.checkpoint import read_card
+from fer_lab.models import problems, zoo_folder, zoo_names
+from fer_lab.papers.stn import (
+    CONTESTANTS,
+    IDENTITY,
+    LOCALISATIONS,
+    RECORDS,
+    DeepEmotion,
+    JitterTrial,
+    RandomTheta,
+    Sampler,
+    ThetaWatch,
+    dice,
+    fer2013_recipe,
+    grid_by_hand,
+    jitter_plan,
+    mechanism_verdict,
+    mechanism_works,
+    sample_bilinear,
+    sample_rounded,
+    synthetic_recipe,
+)
+from fer_lab.settings import load_settings
+from fer_lab.splits import holdout
+from fer_lab.synthetic import synthetic_faces
+from fer_lab.trainer import Trainer
+from fer_lab.trial import Estimate, Finding, load_record, record_names, run_trial
 
 
 def pictures(n=4, size=48, seed=0):
@@ -117,16 +146,10 @@ def test_what_can_be_inspected_exists(warp):
     assert ("theta" in model.inspect) == (warp != "none")
 
 
-def test_no_module_is_used_twice_or_in_place():
-    "Captum's DeepLift and GuidedBackprop need every activation to be a module of its own."
-    model = DeepEmotion(norm="batch").eval()
-    calls = []
-    for name, module in model.named_modules():
-        if isinstance(module, nn.ReLU | nn.MaxPool2d):
-            assert not getattr(module, "inplace", False)
-            module.register_forward_hook(lambda *_, name=name: calls.append(name))
-    model(pictures())
-    assert len(calls) == len(set(calls)) > 0
+@pytest.mark.parametrize("switches", [{}, {"warp": "input", "norm": "batch"}, {"theta": "random"}, {"warp": "none"}])
+def test_it_keeps_the_rules_of_the_lab(switches):
+    "Activations are modules used once and not in place, `inspect` names modules, `config` makes the same network."
+    assert problems(DeepEmotion(**switches)) == []
 
 
 def test_eval_mode_has_no_dropout_left():
@@ -142,3 +165,131 @@ def test_theta_stays_exact_under_autocast():
         theta = model.theta_of(pictures())
     assert theta.dtype == torch.float32
     assert torch.allclose(theta[0, 0, 2], torch.tensor(0.0101)) and theta[0, 0, 0] == IDENTITY[0]
+
+
+def random_theta(n, seed, reach):
+    "Affine maps around the identity; with a large reach most of the grid lies outside the picture."
+    change = torch.randn(n, 2, 3, generator=torch.Generator().manual_seed(seed)) * reach
+    return torch.tensor(IDENTITY).view(1, 2, 3) + change
+
+
+@pytest.mark.parametrize("reach", [0.0, 0.1, 1.0])
+@pytest.mark.parametrize(("size", "to"), [((48, 48), (48, 48)), ((9, 9), (9, 9)), ((7, 12), (5, 16)), ((1, 3), (4, 1))])
+def test_grid_and_samplers_by_hand_are_pytorchs(reach, size, to):
+    maps = torch.randn(6, 3, *size, generator=torch.Generator().manual_seed(1))
+    theta = random_theta(6, 2, reach)
+    grid = grid_by_hand(theta, *to)
+    torch.testing.assert_close(grid, F.affine_grid(theta, [6, 3, *to], align_corners=False), atol=1e-5, rtol=0)
+    for mode, by_hand in (("bilinear", sample_bilinear), ("nearest", sample_rounded)):
+        expected = F.grid_sample(maps, grid, mode=mode, padding_mode="zeros", align_corners=False)
+        torch.testing.assert_close(by_hand(maps, grid), expected, atol=1e-5, rtol=0)
+
+
+def test_gradient_by_hand_is_pytorchs_and_rounding_has_none():
+    maps = torch.randn(4, 2, 9, 9, generator=torch.Generator().manual_seed(3))
+    theta = random_theta(4, 4, 0.2).requires_grad_()
+    weight = torch.randn(4, 2, 9, 9, generator=torch.Generator().manual_seed(5))
+    (by_hand,) = torch.autograd.grad((sample_bilinear(maps, grid_by_hand(theta, 9, 9)) * weight).sum(), theta)
+    (torchs,) = torch.autograd.grad((Sampler()(maps, theta) * weight).sum(), theta)
+    torch.testing.assert_close(by_hand, torchs, atol=1e-4, rtol=1e-4)
+    assert not sample_rounded(maps, grid_by_hand(theta, 9, 9)).requires_grad
+    grid = F.affine_grid(theta, [4, 2, 9, 9], align_corners=False)
+    rounded = F.grid_sample(maps, grid, mode="nearest", align_corners=False)
+    (zeros,) = torch.autograd.grad((rounded * weight).sum(), theta)
+    assert (zeros == 0).all()
+
+
+@pytest.mark.parametrize("recipe", [fer2013_recipe, synthetic_recipe])
+@pytest.mark.parametrize("norm", ["batch", "none"])
+def test_a_recipe_fits_its_network(recipe, norm):
+    switches, how = recipe(norm=norm)
+    assert DeepEmotion(**switches)(pictures()).shape == (4, 7)
+    assert switches["norm"] == norm and how.epochs > 0
+
+
+@pytest.mark.parametrize("name", [name for name in zoo_names() if name.startswith("stn-fer2013")])
+def test_the_record_was_made_by_the_recipe(name):
+    card = read_card(zoo_folder() / name)
+    switches, how = fer2013_recipe(norm=card["model"]["config"]["norm"])
+    assert DeepEmotion(**switches).config == card["model"]["config"]
+    assert {**vars(how), "augment": vars(how.augment)} == card["recipe"]
+
+
+def test_the_watch_sees_theta_before_training_and_after_each_epoch(tmp_path):
+    faces = synthetic_faces(70, seed=0, mask=False)
+    watch, model = ThetaWatch(faces.subset(range(3))), DeepEmotion()
+    switches, how = synthetic_recipe()
+    trainer = Trainer(model, replace(how, epochs=2), tmp_path, [watch], load_settings(device="cpu"), progress=False)
+    trainer.fit(holdout(faces))
+    assert torch.stack(watch.thetas).shape == (3, 3, 2, 3)
+    assert torch.equal(watch.thetas[0], torch.tensor(IDENTITY).view(1, 2, 3).expand(3, 2, 3))
+    assert not torch.equal(watch.thetas[-1], watch.thetas[0])
+
+
+def small_plan():
+    two = tuple(CONTESTANTS)[:2]
+    return jitter_plan("stn-test", seeds=2, faces=42, epochs=1, contestants=two, test_faces=21)
+
+
+def test_a_trial_is_paired_and_goes_on_where_it_stopped(tmp_path):
+    plan, settings = small_plan(), load_settings(device="cpu", precision="fp32")
+    calls = []
+
+    class Counted(JitterTrial):
+        def __call__(self, contestant, seed):
+            calls.append((contestant, seed))
+            return super().__call__(contestant, seed)
+
+    record = run_trial(plan, Counted(plan, settings), tmp_path, progress=False)
+    assert len(calls) == 4
+    assert run_trial(plan, Counted(plan, settings), tmp_path, progress=False).fingerprint == record.fingerprint
+    assert len(calls) == 4
+    again = run_trial(plan, JitterTrial(plan, settings), tmp_path / "again", progress=False)
+    assert again.fingerprint == record.fingerprint
+
+
+def test_new_seeds_bring_new_faces_and_all_contestants_get_the_same():
+    trial = JitterTrial(small_plan())
+    keys = [trial.draw(10, 1000 + seed, "wild heads").fingerprint for seed in (0, 0, 1)]
+    assert keys[0] == keys[1] != keys[2]
+    shown = {name: faces.fingerprint for name, faces in trial.tests.items()}
+    assert len(set(shown.values())) == 3 and not set(shown.values()) & set(keys)
+
+
+def test_contestants_share_their_first_weights():
+    models = []
+    for name in tuple(CONTESTANTS)[:4]:
+        torch.manual_seed(3)
+        models.append(CONTESTANTS[name]())
+    for key, value in models[0].state_dict().items():
+        assert all(torch.equal(value, model.state_dict()[key]) for model in models[1:]), key
+
+
+def finding(second, value, spread, test="wild heads"):
+    difference = Estimate(value, spread, 20.0, 10, 100, 700, True)
+    return Finding("learned θ", second, test, difference, 0.02, difference.p, difference.p_inside(0.02))
+
+
+@pytest.mark.parametrize(("identity", "random", "expected"), [
+    ((0.08, 0.005), (0.10, 0.005), True),
+    ((0.0, 0.002), (0.10, 0.005), False),  # no better than looking straight ahead
+    ((0.08, 0.005), (0.0, 0.05), None),  # the other control leaves it open
+])
+def test_the_verdict_needs_both_controls(identity, random, expected):
+    told = [finding("θ at the identity", *identity), finding("random θ", *random), finding("plain stack", 0.2, 0.001)]
+    assert mechanism_works(told) is expected
+    words = mechanism_verdict(told)
+    assert words.count("\n") == 2 and all(f.verdict in words for f in told)
+
+
+def test_without_a_record_nothing_is_claimed():
+    assert mechanism_works([]) is None and mechanism_verdict([]) == ""
+
+
+@pytest.mark.parametrize("plan", RECORDS, ids=lambda plan: plan.name)
+def test_a_kept_record_belongs_to_its_plan(plan):
+    if plan.name not in record_names():
+        pytest.skip(f"{plan.name} has not been recorded")
+    record = load_record(plan.name)
+    assert record.plan.fingerprint == plan.fingerprint
+    assert np.isfinite([record.accuracy(c, t).value for c in plan.conditions for t in plan.tests]).all()
