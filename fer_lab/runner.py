@@ -13,7 +13,7 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -236,7 +236,8 @@ def for_reading(notebook: nbformat.NotebookNode, target: Path) -> nbformat.Noteb
 # %% ../nbs/library/21_runner.ipynb #cell-023
 def notebook_page(
     source: Path,  # an executed notebook; plotly.js lies beside or above it
-    home: str,  # relative address of the page of the run
+    home: str = "index.html",  # relative address of the page of the run
+    others: Collection[Path] = (),  # the executed notebooks of this run, which will have pages too
 ) -> Path:  # the .html beside it
     "Write an executed notebook as a page."
     from nbconvert import HTMLExporter
@@ -253,14 +254,14 @@ def notebook_page(
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark"><title>{title} · fer_lab</title><link rel="icon" href="data:,">
 <style>{style}</style></head><body class="reading"><nav><a href="{home}">← all notebooks of this run</a></nav>
-<main>{only_links_that_lead_somewhere(body, source)}</main></body></html>
+<main>{only_links_that_lead_somewhere(body, source.parent, others)}</main></body></html>
 """)
 
 
-def only_links_that_lead_somewhere(page: str, source: Path) -> str:
-    "Links to notebooks lead to their pages in this run; a link to a notebook that was not executed becomes its text."
+def only_links_that_lead_somewhere(page: str, folder: Path, others: Collection[Path]) -> str:
+    "Links to notebooks lead to their pages in this run; a link to a notebook that is not part of it becomes its text."
     def lead(found: re.Match) -> str:
-        there = (source.parent / f"{found[1]}.ipynb").exists()
+        there = Path(os.path.normpath(folder / f"{found[1]}.ipynb")) in others
         return f'<a href="{found[1]}.html{found[2] or ""}">{found[3]}</a>' if there else found[3]
     return re.sub(r'<a href="([^":]+)\.ipynb(#[^"]*)?">(.*?)</a>', lead, page, flags=re.DOTALL)
 
@@ -354,7 +355,8 @@ def _one(state: RunState, position: int, home: Home, folder: Path, settings: Set
 
     outcome = execute(source, target, settings, folder / "records" / source.stem, outcome, note, cwd)
     if target.exists():
-        notebook_page(target, "../" * len(Path(outcome.notebook).parts) + "index.html")
+        others = {folder / "notebooks" / other.notebook for other in state.outcomes}
+        notebook_page(target, "../" * len(Path(outcome.notebook).parts) + "index.html", others)
     return _save(_with(state, position, outcome), folder)
 
 
