@@ -7,7 +7,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 # Modules are compiled when they are first imported: compiling all of PyTorch here would take a minute.
-PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-compile --constraint constraints.txt
+PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-compile --constraint constraints.txt
 NEEDS := .venv/base.stamp constraints.txt pyproject.toml setup.py
 NARROWED = $(if $(DATASET),--dataset $(DATASET)) $(if $(BUDGET),--budget $(BUDGET)) $(if $(ONLY),--only $(ONLY))
 
@@ -21,18 +21,18 @@ help:
 	@echo "For maintainers: make outputs (execute and store outputs, ONLY=stn for one), make readme (README.md from nbs/index.ipynb)"
 
 .venv/base.stamp:
-	$(PYTHON) -m venv .venv
-	$(PIP) pip setuptools wheel
+	@$(PYTHON) -m venv .venv
+	@$(PIP) pip setuptools wheel
 	@touch $@
 
 .venv/lab.stamp: $(NEEDS)
 	@echo "installing into .venv (PyTorch is large: minutes, once)"
-	$(PIP) --no-build-isolation --editable .
+	@$(PIP) --no-build-isolation --editable .
 	@touch $@
 
 .venv/dev.stamp: $(NEEDS)
 	@echo "installing into .venv (PyTorch is large: minutes, once)"
-	$(PIP) --no-build-isolation --editable ".[dev]"
+	@$(PIP) --no-build-isolation --editable ".[dev]"
 	@touch .venv/lab.stamp $@
 
 setup: .venv/dev.stamp
