@@ -71,8 +71,11 @@ def find_modules(
     found = {path: module for path, module in modules.items() if path and fnmatch.fnmatchcase(path, pattern)}
     if not found:
         known = ", ".join(getattr(model, "inspect", {})) or "no `inspect` names"
-        raise ExplainError(f"{type(model).__name__} has no part {name!r}. It has {known}, and the modules {', '.join(list(modules)[1:13])}"
-                           f"{' …' if len(modules) > 13 else ''}.")
+        raise ExplainError(
+            f"{type(model).__name__} has no part {name!r}. It has {known}, "
+            f"and the modules {', '.join(list(modules)[1:13])}"
+            f"{' …' if len(modules) > 13 else ''}."
+        )
     return found
 
 
@@ -112,30 +115,39 @@ def _keep(kept: dict, key: str, out) -> None:
         calls = sum(k == key or k.startswith(f"{key}#") for k in kept)
         kept[key if not calls else f"{key}#{calls + 1}"] = out.clone()  # a later module may work in place
     else:
-        for i, part in enumerate(out.values() if isinstance(out, Mapping) else out if isinstance(out, (tuple, list)) else ()):
+        several = out.values() if isinstance(out, Mapping) else out if isinstance(out, (tuple, list)) else ()
+        for i, part in enumerate(several):
             _keep(kept, f"{key}.{i}", part)
 
 
 def _all_seen(kept: dict, names: Sequence[str], model: nn.Module) -> None:
-    silent = [name for name in names if not any(key == name or key.startswith((f"{name}/", f"{name}.", f"{name}#")) for key in kept)]
+    silent = [
+        name
+        for name in names
+        if not any(key == name or key.startswith((f"{name}/", f"{name}.", f"{name}#")) for key in kept)
+    ]
     if silent:
         raise ExplainError(f"{type(model).__name__} did not use {', '.join(silent)} for this input.")
 
-
+# %% ../nbs/library/11_explain.ipynb #cell-018
 @contextlib.contextmanager
 def explaining(model: nn.Module, x: Tensor) -> Iterator[tuple[nn.Module, Tensor]]:
     "The model undisturbed, in fp32, outside autocast, and x on its device."
     own = next(iter(model.parameters()), x)
     if not isinstance(x, Tensor) or not x.is_floating_point():
-        raise ExplainError("x must be a float tensor as the model takes it; bytes become floats with fer_lab.augment.to_float.")
+        raise ExplainError(
+            "x must be a float tensor as the model takes it; bytes become floats with fer_lab.augment.to_float."
+        )
     if own.dtype != torch.float32:
         model = copy.deepcopy(model).float()
-    recurrent = any(isinstance(module, nn.RNNBase) for module in model.modules())  # cuDNN refuses their gradient in eval mode
+    recurrent = any(
+        isinstance(module, nn.RNNBase) for module in model.modules()
+    )  # cuDNN refuses their gradient in eval mode
     with undisturbed(model), torch.autocast(own.device.type, enabled=False), torch.backends.cudnn.flags(
             enabled=torch.backends.cudnn.enabled and not recurrent, deterministic=True):
         yield model, x.detach().to(own.device, torch.float32)
 
-# %% ../nbs/library/11_explain.ipynb #cell-021
+# %% ../nbs/library/11_explain.ipynb #cell-022
 @dataclass(frozen=True)
 class Method:
     "What one should know about an attribution method before using it."
@@ -162,7 +174,7 @@ METHODS = {
     "NoiseTunnel": Method("gradient", "16", "mean over noisy copies of another method (`base`)"),
 }
 
-# %% ../nbs/library/11_explain.ipynb #cell-024
+# %% ../nbs/library/11_explain.ipynb #cell-025
 class NotDefined(ExplainError):
     "This method does not cover this model."
 
@@ -176,9 +188,11 @@ class Facts:
 
     def used(self, *kinds: type) -> list[str]:  # paths, one entry a call
         "Paths of used modules of these classes."
-        return [path for path, kind in self.kinds.items() if issubclass(kind, kinds) for _ in range(self.calls.get(path, 0))]
+        return [
+            path for path, kind in self.kinds.items() if issubclass(kind, kinds) for _ in range(self.calls.get(path, 0))
+        ]
 
-
+# %% ../nbs/library/11_explain.ipynb #cell-026
 def facts(model: nn.Module, x: Tensor) -> Facts:
     "Runs one face through the model and looks at what was used."
     calls = Counter()
@@ -200,11 +214,16 @@ def _graph(node) -> Iterator:
             waiting += [parent for parent, _ in node.next_functions]
             yield node
 
-# %% ../nbs/library/11_explain.ipynb #cell-026
+# %% ../nbs/library/11_explain.ipynb #cell-028
 RECURRENT = (nn.GRU, nn.LSTM, nn.RNN, nn.GRUCell, nn.LSTMCell, nn.RNNCell)
-RECTIFIERS = (nn.PReLU, nn.LeakyReLU, nn.RReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU, nn.Mish, nn.ReLU6, nn.Hardtanh, nn.Hardswish, nn.Softplus)
-NO_DEEPLIFT_RULE = (nn.PReLU, nn.RReLU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU, nn.Mish, nn.Hardtanh, nn.Hardswish, nn.Hardsigmoid, nn.LogSoftmax,
-                    nn.MultiheadAttention, nn.LayerNorm, nn.GroupNorm, nn.InstanceNorm2d, nn.AdaptiveMaxPool2d)
+RECTIFIERS = (
+    nn.PReLU, nn.LeakyReLU, nn.RReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU, nn.Mish, nn.ReLU6, nn.Hardtanh,
+    nn.Hardswish, nn.Softplus,
+)
+NO_DEEPLIFT_RULE = (
+    nn.PReLU, nn.RReLU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU, nn.Mish, nn.Hardtanh, nn.Hardswish, nn.Hardsigmoid,
+    nn.LogSoftmax, nn.MultiheadAttention, nn.LayerNorm, nn.GroupNorm, nn.InstanceNorm2d, nn.AdaptiveMaxPool2d,
+)
 DEEPLIFT_RULES = (nn.ReLU, nn.ELU, nn.LeakyReLU, nn.Sigmoid, nn.Tanh, nn.Softplus, nn.MaxPool2d, nn.Softmax)
 GUIDED = ("GuidedBackprop", "Deconvolution", "GuidedGradCam")
 
@@ -220,13 +239,13 @@ def _uncovered(method: str, facts: Facts) -> str:
         return f"it has no rule for {', '.join(kinds)} ({', '.join(sorted(set(bad))[:4])})"
     hidden = facts.operations["Relu"] - len(facts.used(nn.ReLU))
     if hidden > 0:
-        return f"{hidden} ReLU{'s are' if hidden > 1 else ' is'} called as a function; the method only finds nn.ReLU modules"
+        return f"{hidden} ReLU called as a function (the method only finds nn.ReLU modules)"
     if not deep:
         return "" if facts.used(nn.ReLU) else "the model has no nn.ReLU, which is all that the method changes"
     twice = [path for path in set(facts.used(*DEEPLIFT_RULES)) if facts.calls[path] > 1]
     return f"{', '.join(sorted(twice))} is used more than once; give every place a module of its own" if twice else ""
 
-# %% ../nbs/library/11_explain.ipynb #cell-028
+# %% ../nbs/library/11_explain.ipynb #cell-030
 def why_not(
     model: nn.Module,
     x: Tensor,  # float [N, ...]; one face is enough
@@ -240,12 +259,27 @@ def why_not(
     if reason or "DeepLift" not in method:
         return reason
     missed = _missed(model, x[:1])
-    suspects = [name for name in ("GridSampler2D", "Prelu", "Gelu", "Silu", "Softmax", "Mul", "Sigmoid", "Tanh", "Bmm") if found.operations[name]]
-    suspects += [f"overlapping max pooling in {path}" for path in found.used(nn.MaxPool2d) if _overlaps(model.get_submodule(path))]
-    return "" if missed < 0.002 else (f"its map misses the difference of the scores by {missed:.1%} of what it holds, so it has no rule for something in "
-                                     f"forward (perhaps {', '.join(suspects) or 'a function'})")
+    suspects = [
+        name
+        for name in ("GridSampler2D", "Prelu", "Gelu", "Silu", "Softmax", "Mul", "Sigmoid", "Tanh", "Bmm")
+        if found.operations[name]
+    ]
+    suspects += [
+        f"overlapping max pooling in {path}"
+        for path in found.used(nn.MaxPool2d)
+        if _overlaps(model.get_submodule(path))
+    ]
+    return (
+        ""
+        if missed < 0.002
+        else (
+            f"its map misses the difference of the scores by {missed:.1%} of what it holds, "
+            f"so it has no rule for something in "
+            f"forward (perhaps {', '.join(suspects) or 'a function'})"
+        )
+    )
 
-
+# %% ../nbs/library/11_explain.ipynb #cell-031
 def _overlaps(pool: nn.MaxPool2d) -> bool:
     "Captum's rule keeps one value where two windows share their maximum."
     pair = lambda value: (value, value) if isinstance(value, int) else value  # noqa: E731
@@ -269,16 +303,18 @@ def _missed(model: nn.Module, x: Tensor) -> float:
         heat, delta = DeepLift(model).attribute(x, target=model(x).argmax(1), return_convergence_delta=True)
     return float(delta.detach().abs().max() / heat.detach().abs().sum().clamp(min=1e-12))
 
-# %% ../nbs/library/11_explain.ipynb #cell-029
+# %% ../nbs/library/11_explain.ipynb #cell-032
 def methods_for(
     model: nn.Module,
     x: Tensor,  # float [N, ...]; one face is enough
 ) -> pd.DataFrame:  # family, passes and "defined" or the reason why not, one row a method of METHODS
     "Which methods one may use on a model."
-    rows = [(name, method.family, method.passes, why_not(model, x, name) or "defined") for name, method in METHODS.items()]
+    rows = [
+        (name, method.family, method.passes, why_not(model, x, name) or "defined") for name, method in METHODS.items()
+    ]
     return pd.DataFrame(rows, columns=["method", "family", "passes", "for this model"]).set_index("method")
 
-# %% ../nbs/library/11_explain.ipynb #cell-032
+# %% ../nbs/library/11_explain.ipynb #cell-035
 def attribute(
     model: nn.Module,
     x: Tensor,  # float [N, C, H, W] (or [N, T, C, H, W]), as the model takes it
@@ -302,32 +338,43 @@ def attribute(
         settings = _settings(method, explainer, x, dict(options))
         if "DeepLift" in method:
             _apart(model)
-        for part in torch.arange(len(x)).split(1 if "DeepLift" in method else batch):  # captum's rule for softmax mixes the faces of a batch
+        at_once = 1 if "DeepLift" in method else batch  # captum's rule for softmax mixes the faces of a batch
+        for part in torch.arange(len(x)).split(at_once):
             maps.append(_one_batch(explainer, x, target, part, settings))
     return _checked(_one_map(torch.cat(maps), x, method), method, model)
 
-# %% ../nbs/library/11_explain.ipynb #cell-033
+# %% ../nbs/library/11_explain.ipynb #cell-036
 def _captum_class(method: str) -> type:
     import captum.attr
 
     kind = getattr(captum.attr, method, None)
     parameters = inspect.signature(kind.attribute).parameters if hasattr(kind, "attribute") else {}
     if "inputs" not in parameters or "neuron_selector" in parameters or "LLM" in method:
-        raise ExplainError(f"captum.attr has no attribution method {method!r} that makes a map of a face. Known here: {', '.join(METHODS)}.")
+        raise ExplainError(
+            f"captum.attr has no attribution method {method!r} that makes a map of a face. "
+            f"Known here: {', '.join(METHODS)}."
+        )
     return kind
 
-
+# %% ../nbs/library/11_explain.ipynb #cell-037
 def _targets(model: nn.Module, x: Tensor, target) -> Tensor:
     with torch.no_grad():
         logits = model(x)
     if target is None:
         return logits.argmax(1)
-    target = torch.as_tensor(target, device=x.device).long().expand(len(x)) if torch.as_tensor(target).ndim == 0 else torch.as_tensor(target, device=x.device).long()
+    target = (
+        torch.as_tensor(target, device=x.device).long().expand(len(x))
+        if torch.as_tensor(target).ndim == 0
+        else torch.as_tensor(target, device=x.device).long()
+    )
     if target.shape != (len(x),) or target.min() < 0 or target.max() >= logits.shape[1]:
-        raise ExplainError(f"target must be one class 0..{logits.shape[1] - 1}, or one for each of the {len(x)} faces; got {target.tolist()}.")
+        raise ExplainError(
+            f"target must be one class 0..{logits.shape[1] - 1}, or one for each of the {len(x)} faces; "
+            f"got {target.tolist()}."
+        )
     return target
 
-
+# %% ../nbs/library/11_explain.ipynb #cell-038
 @contextlib.contextmanager
 def _own_random_numbers(seed: int):
     "Seeds torch and NumPy inside, and puts the caller's generators back."
@@ -340,7 +387,7 @@ def _own_random_numbers(seed: int):
         finally:
             np.random.set_state(state)
 
-# %% ../nbs/library/11_explain.ipynb #cell-034
+# %% ../nbs/library/11_explain.ipynb #cell-039
 def _explainer(kind: type, model: nn.Module, x: Tensor, layer: str | None, options: dict):
     "An object of the captum class; a layer method gets its layer."
     if kind.__name__ == "NoiseTunnel":
@@ -366,7 +413,7 @@ def _last_maps(model: nn.Module, x: Tensor) -> nn.Module:
         raise ExplainError(f"{type(model).__name__} has no convolution; name a layer with feature maps.")
     return at_work[-1]
 
-# %% ../nbs/library/11_explain.ipynb #cell-036
+# %% ../nbs/library/11_explain.ipynb #cell-041
 def squares(
     shape: tuple[int, int],  # height, width
     side: int,  # pixels
@@ -375,7 +422,7 @@ def squares(
     rows, columns = (torch.arange(n) // side for n in shape)
     return rows[:, None] * (int(columns.max()) + 1) + columns
 
-# %% ../nbs/library/11_explain.ipynb #cell-037
+# %% ../nbs/library/11_explain.ipynb #cell-042
 def _settings(method: str, explainer, x: Tensor, options: dict) -> dict:
     "Our defaults, overruled by the caller's options; options that captum does not know are refused."
     (c, h, w), known = x.shape[-3:], inspect.signature(explainer.attribute).parameters
@@ -384,49 +431,72 @@ def _settings(method: str, explainer, x: Tensor, options: dict) -> dict:
     stride, regions = options.pop("stride", max(1, window // 2)), options.pop("regions", None)
     lead = tuple(x.shape[1:-3])  # time, for sequences
     regions = squares((h, w), -(-h // 6)) if regions is None else torch.as_tensor(regions)
-    ours = {"sliding_window_shapes": (*lead, c, window, window), "strides": (*lead, c, stride, stride), "perturbations_per_eval": 16,
-            "internal_batch_size": max(256, len(x)), "feature_mask": regions.long().to(x.device).expand(1, *x.shape[1:])}
-    ours |= {"GradientShap": {"n_samples": 16, "stdevs": 0.1, "baselines": torch.zeros_like(x[:1])}, "KernelShap": {"n_samples": 200},
-             "DeepLiftShap": {"baselines": torch.stack([torch.full_like(x[0], grey) for grey in (-0.5, 0.0, 0.5)])},
-             "NoiseTunnel": {"nt_samples": 16, "stdevs": 0.1}}.get(method, {})
+    ours = {
+        "sliding_window_shapes": (*lead, c, window, window), "strides": (*lead, c, stride, stride),
+        "perturbations_per_eval": 16, "internal_batch_size": max(256, len(x)),
+        "feature_mask": regions.long().to(x.device).expand(1, *x.shape[1:]),
+    }
+    ours |= {
+        "GradientShap": {"n_samples": 16, "stdevs": 0.1, "baselines": torch.zeros_like(x[:1])},
+        "KernelShap": {"n_samples": 200},
+        "DeepLiftShap": {"baselines": torch.stack([torch.full_like(x[0], grey) for grey in (-0.5, 0.0, 0.5)])},
+        "NoiseTunnel": {"nt_samples": 16, "stdevs": 0.1},
+    }.get(method, {})
     if method == "Occlusion":
         ours.pop("feature_mask")
     strange = set(options) - set(known)
     if strange and "kwargs" not in known:
-        raise ExplainError(f"{method} has no option {', '.join(sorted(strange))}; it has {', '.join(k for k in known if k not in ('inputs', 'target'))}.")
+        raise ExplainError(
+            f"{method} has no option {', '.join(sorted(strange))}; "
+            f"it has {', '.join(set(known) - {'inputs', 'target'})}."
+        )
     return {key: value for key, value in ours.items() if key in known} | options
 
-# %% ../nbs/library/11_explain.ipynb #cell-038
+# %% ../nbs/library/11_explain.ipynb #cell-043
 def _one_batch(explainer, x: Tensor, target: Tensor, part: Tensor, settings: dict) -> Tensor:
-    each = {key: value[part.to(value.device)] if isinstance(value, Tensor) and len(value) == len(x) > 1 and key in ("baselines", "feature_mask") else value
-            for key, value in settings.items()}
+    own = (
+        {"feature_mask"} if type(explainer).__name__.endswith("Shap") else {"feature_mask", "baselines"}
+    )  # Shap's baselines are a pool for all
+    each = {
+        key: value[part.to(value.device)]
+        if key in own and isinstance(value, Tensor) and value.ndim and len(value) == len(x)
+        else value
+        for key, value in settings.items()
+    }
     takes = inspect.signature(explainer.attribute).parameters
     if "target" in takes or "kwargs" in takes:
         each["target"] = target[part]
     try:
         heat = explainer.attribute(x[part].clone().requires_grad_(), **each)
     except (AssertionError, NotImplementedError, TypeError) as error:
-        raise NotDefined(f"{type(explainer).__name__} refuses this model or input: {str(error).splitlines()[0]}") from error
+        raise NotDefined(
+            f"{type(explainer).__name__} refuses this model or input: {str(error).splitlines()[0]}"
+        ) from error
     return (heat[0] if isinstance(heat, tuple) else heat).detach().float()
 
-
+# %% ../nbs/library/11_explain.ipynb #cell-044
 def _one_map(heat: Tensor, x: Tensor, method: str) -> Tensor:
     "Channels together; a layer's map as large as the face."
     if heat.shape[-3:] == x.shape[-3:]:
         return heat.mean(-3) if METHODS.get(method, METHODS["Saliency"]).family == "perturbation" else heat.sum(-3)
     if heat.ndim != 4:
-        raise ExplainError(f"{method} gives {list(heat.shape[1:])} a face, which is no map. Choose a layer with feature maps.")
+        raise ExplainError(
+            f"{method} gives {list(heat.shape[1:])} a face, which is no map. Choose a layer with feature maps."
+        )
     return F.interpolate(heat.sum(1, keepdim=True), x.shape[-2:], mode="bilinear", align_corners=False)[:, 0]
 
 
 def _checked(heat: Tensor, method: str, model: nn.Module) -> Tensor:
     bad = (~heat.isfinite()).flatten(1).any(1)
     if bad.any():
-        raise ExplainError(f"{method} gives NaN or infinity for {int(bad.sum())} of {len(heat)} faces of {type(model).__name__} (first: {int(bad.nonzero()[0])}). "
-                           f"Nothing is drawn; look at the logits and weights for NaN first.")
+        raise ExplainError(
+            f"{method} gives NaN or infinity for {int(bad.sum())} of {len(heat)} faces of {type(model).__name__} "
+            f"(first: {int(bad.nonzero()[0])}). "
+            f"Nothing is drawn; look at the logits and weights for NaN first."
+        )
     return heat
 
-# %% ../nbs/library/11_explain.ipynb #cell-044
+# %% ../nbs/library/11_explain.ipynb #cell-050
 def completeness(
     model: nn.Module,
     x: Tensor,  # float [N, ...]
@@ -440,7 +510,7 @@ def completeness(
         promised = (model(x).gather(1, target) - model(torch.full_like(x, baseline)).gather(1, target))[:, 0]
     return pd.DataFrame({"promised": promised.cpu().numpy(), "sum": heat.flatten(1).sum(1).cpu().numpy()})
 
-# %% ../nbs/library/11_explain.ipynb #cell-047
+# %% ../nbs/library/11_explain.ipynb #cell-053
 def randomised(
     model: nn.Module,
     seed: int = 0,
@@ -469,7 +539,7 @@ def _own(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
     yield from module.named_parameters(recurse=False)
     yield from module.named_buffers(recurse=False)
 
-# %% ../nbs/library/11_explain.ipynb #cell-048
+# %% ../nbs/library/11_explain.ipynb #cell-054
 def _fresh(model: nn.Module) -> nn.Module:
     "The model as before training."
     if isinstance(getattr(model, "config", None), Mapping):
@@ -482,10 +552,12 @@ def _fresh(model: nn.Module) -> nn.Module:
             module.reset_parameters()
         else:
             for parameter in module.parameters(recurse=False):
-                nn.init.normal_(parameter, float(parameter.mean()), float(parameter.std(correction=0)))
+                nn.init.normal_(
+                    parameter, float(parameter.detach().mean()), float(parameter.detach().std(correction=0))
+                )
     return fresh
 
-# %% ../nbs/library/11_explain.ipynb #cell-051
+# %% ../nbs/library/11_explain.ipynb #cell-057
 def similarity(
     a: Tensor,  # float [N, H, W]
     b: Tensor,  # float [N, H, W]
@@ -493,7 +565,9 @@ def similarity(
 ) -> np.ndarray:  # float [N], 1 for equal maps
     "How alike two heat maps are, by the absolute values of their pixels."
     if a.shape != b.shape or how not in ("rank", "ssim"):
-        raise ExplainError(f"two maps of one shape and how='rank' or 'ssim' are needed; got {list(a.shape)}, {list(b.shape)}, {how!r}.")
+        raise ExplainError(
+            f"two maps of one shape and how='rank' or 'ssim' are needed; got {list(a.shape)}, {list(b.shape)}, {how!r}."
+        )
     a, b = (heat.detach().abs().double().cpu() for heat in (a, b))
     if how == "ssim":
         return _ssim(a, b)
@@ -511,7 +585,7 @@ def _ssim(a: Tensor, b: Tensor, window: int = 7) -> np.ndarray:
     va, vb, cov = mean(a * a) - ma**2, mean(b * b) - mb**2, mean(a * b) - ma * mb
     return (((2 * ma * mb + c1) * (2 * cov + c2)) / ((ma**2 + mb**2 + c1) * (va + vb + c2))).mean((1, 2, 3)).numpy()
 
-# %% ../nbs/library/11_explain.ipynb #cell-052
+# %% ../nbs/library/11_explain.ipynb #cell-058
 @dataclass(frozen=True)
 class Sanity:
     "A map, its twin from random weights, and how alike they are."
@@ -538,7 +612,7 @@ def sanity(
     twin = attribute(randomised(model, seed, upto), x, method, target, **options)
     return Sanity(method, ours, twin, similarity(ours, twin), similarity(ours, twin, "ssim"))
 
-# %% ../nbs/library/11_explain.ipynb #cell-056
+# %% ../nbs/library/11_explain.ipynb #cell-062
 @torch.no_grad()
 def occlusion_map(
     model: nn.Module,
@@ -550,24 +624,28 @@ def occlusion_map(
     batch: int = 512,  # hidden faces at a time
 ) -> dict:  # drop, flips [N, n_y, n_x]; rows [n_y], columns [n_x]; window; target, probability [N]
     "Hides a square at every place: the drop in probability, and the class that wins instead (-1: no change)."
-    (n, _, h, w) = x.shape
+    n, _, h, w = x.shape
     if not (1 <= window <= min(h, w) and stride >= 1):
-        raise ExplainError(f"window must be 1..{min(h, w)} and stride at least 1; got window={window}, stride={stride}.")
+        raise ExplainError(
+            f"window must be 1..{min(h, w)} and stride at least 1; got window={window}, stride={stride}."
+        )
     rows, columns = _starts(h, window, stride), _starts(w, window, stride)
     with explaining(model, x) as (model, x):
-        target, before = _targets(model, x, target), model(x).softmax(1)
+        target, before = _targets(model, x, target)[:, None], model(x).softmax(1)
         hidden = _hidden_squares(rows, columns, (h, w), window).to(x.device)
-        after = torch.cat([model(torch.where(part[None, :, None], fill, x[:, None]).flatten(0, 1)).softmax(1).view(n, len(part), -1)
-                           for part in hidden.split(max(1, batch // n))], 1)  # [N, places, K]
-    whose = target[:, None, None]
-    drop = before.gather(1, target[:, None]) - after.gather(2, whose.expand(-1, after.shape[1], 1))[..., 0]
-    winner = after.argmax(2)
-    flips = torch.where(winner != before.argmax(1)[:, None], winner, -1)
-    shape = (n, len(rows), len(columns))
-    return {"drop": drop.view(shape).cpu().numpy(), "flips": flips.view(shape).cpu().numpy(), "rows": rows, "columns": columns, "window": window,
-            "target": target.cpu().numpy(), "probability": before.gather(1, target[:, None])[:, 0].cpu().numpy()}
+        after = [
+            model(torch.where(part[None, :, None], fill, x[:, None]).flatten(0, 1)).softmax(1).unflatten(0, (n, -1))
+            for part in hidden.split(max(1, batch // n))
+        ]
+        after = torch.cat(after, 1)  # [N, places, K]
+    drop = before.gather(1, target) - after.gather(2, target[..., None].expand(-1, after.shape[1], 1))[..., 0]
+    flips = torch.where(after.argmax(2) != before.argmax(1)[:, None], after.argmax(2), -1)
+    maps = {"drop": drop, "flips": flips}
+    return {**{key: value.view(n, len(rows), len(columns)).cpu().numpy() for key, value in maps.items()}, "rows": rows,
+            "columns": columns, "window": window, "target": target[:, 0].cpu().numpy(),
+            "probability": before.gather(1, target)[:, 0].cpu().numpy()}
 
-# %% ../nbs/library/11_explain.ipynb #cell-057
+# %% ../nbs/library/11_explain.ipynb #cell-063
 def _starts(extent: int, window: int, stride: int) -> np.ndarray:
     "Where squares begin; the last one always reaches the edge."
     return np.unique(np.append(np.arange(0, extent - window + 1, stride), extent - window))
@@ -575,6 +653,8 @@ def _starts(extent: int, window: int, stride: int) -> np.ndarray:
 
 def _hidden_squares(rows: np.ndarray, columns: np.ndarray, shape: tuple[int, int], window: int) -> Tensor:
     "bool [places, H, W], True where the face is hidden."
-    down, across = (torch.arange(n)[None] - torch.from_numpy(at)[:, None] for n, at in zip(shape, (rows, columns), strict=True))
+    down, across = (
+        torch.arange(n)[None] - torch.from_numpy(at)[:, None] for n, at in zip(shape, (rows, columns), strict=True)
+    )
     down, across = (down >= 0) & (down < window), (across >= 0) & (across < window)
     return (down[:, None, :, None] & across[None, :, None, :]).flatten(0, 1)

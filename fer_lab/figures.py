@@ -9,6 +9,7 @@ import base64
 import html
 import io
 import json
+import re
 import textwrap
 from collections.abc import Mapping, Sequence
 
@@ -120,8 +121,10 @@ def _pixels(
         return np.asarray(faces.stills(index))
     pixels = faces.detach().cpu().numpy() if isinstance(faces, Tensor) else np.asarray(faces)
     if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1] not in (1, 3):
-        raise FigureError(f"faces must be a FaceSet or uint8 [N, 1 or 3, H, W]; got {pixels.dtype} {list(pixels.shape)}. "
-                          f"A model's input becomes bytes with fer_lab.augment.to_uint8.")
+        raise FigureError(
+            f"faces must be a FaceSet or uint8 [N, 1 or 3, H, W]; got {pixels.dtype} {list(pixels.shape)}. "
+            f"A model's input becomes bytes with fer_lab.augment.to_uint8."
+        )
     return pixels if index is None else pixels[np.asarray(index)]
 
 # %% ../nbs/library/14_figures.ipynb #cell-017
@@ -129,7 +132,7 @@ def _sheet(
     tiles: np.ndarray,  # uint8 [n, C, H, W]
     columns: int,
     gap: tuple[int, int],  # pixels right of and below each tile
-) -> tuple[np.ndarray, np.ndarray]:  # uint8 [H', W', C + 1] with transparent gaps; float [n, 2] left and top of each tile
+) -> tuple[np.ndarray, np.ndarray]:  # uint8 [H', W', C + 1], gaps transparent; float [n, 2], corner of each tile
     n, c, h, w = tiles.shape
     rows = -(-n // columns)
     sheet = np.zeros((rows * (h + gap[1]), columns * (w + gap[0]), c + 1), np.uint8)
@@ -142,22 +145,26 @@ def _sheet(
 # %% ../nbs/library/14_figures.ipynb #cell-018
 def data_uri(
     image: np.ndarray,  # uint8 [H, W, 1 to 4]: grey, grey + alpha, RGB, RGB + alpha
+    quality: int = 82,  # 0 to 100
+    most: int = 150_000,  # pixels; larger pictures are reduced
 ) -> str:
     "A picture as text (WebP), for a plotly layout image or an <img>."
     mode = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}[image.shape[2]]
-    picture = Image.fromarray(image[..., 0] if mode == "L" else image, mode).convert("RGBA" if image.shape[2] in (2, 4) else "RGB")
+    picture = Image.fromarray(image[..., 0] if mode == "L" else image, mode)
+    if image.shape[0] * image.shape[1] > most:
+        picture = picture.reduce(int(np.ceil((image.shape[0] * image.shape[1] / most) ** 0.5)))
     file = io.BytesIO()
-    picture.save(file, "webp", quality=82, method=6)
+    picture.convert("RGBA" if mode.endswith("A") else "RGB").save(file, "webp", quality=quality, method=6)
     return "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode()
 
 
-def _place(figure: Figure, image: np.ndarray, x: float = 0, y: float = 0, scale: float = 1, **more) -> None:
+def _place(figure: Figure, image: np.ndarray, x: float = 0, y: float = 0, quality: int = 82) -> None:
     "Puts a picture into the plane of the first axes, one unit a pixel, y downwards."
-    figure.add_layout_image(source=data_uri(image), x=x, y=y, sizex=image.shape[1] * scale, sizey=image.shape[0] * scale,
-                            xref="x", yref="y", sizing="stretch", layer="below", **more)
+    figure.add_layout_image(source=data_uri(image, quality), x=x, y=y, sizex=image.shape[1], sizey=image.shape[0],
+                            xref="x", yref="y", sizing="stretch", layer="below")
 
 
-def _canvas(figure: Figure, x: tuple[float, float], y: tuple[float, float], width: int = 760, largest: float = 9) -> dict:
+def _canvas(figure: Figure, x: Sequence[float], y: Sequence[float], width: int = 760, largest: float = 9) -> dict:
     "Axes without ticks, y downwards, square pixels; returns the width and height that fit."
     scale = min(largest, (width - 24) / (x[1] - x[0]))
     plain = {"visible": False, "showgrid": False, "constrain": "domain"}
@@ -216,11 +223,15 @@ def relative(
     "Heat maps as whole per cent, each by its own 99.5th percentile of absolute values."
     heat = heat.detach().cpu().float().numpy() if isinstance(heat, Tensor) else np.asarray(heat, np.float32)
     if not np.isfinite(heat).all():
-        raise FigureError(f"{name}: {int((~np.isfinite(heat)).sum())} of {heat.size} values are NaN or infinite; nothing is drawn.")
+        raise FigureError(
+            f"{name}: {int((~np.isfinite(heat)).sum())} of {heat.size} values are NaN or infinite; nothing is drawn."
+        )
     size = np.abs(heat)
     top = np.quantile(size, 0.995, axis=(1, 2), keepdims=True)
     top = np.where(top > 0, top, size.max((1, 2), keepdims=True))
-    return np.clip(np.round(100 * np.divide(heat, top, out=np.zeros_like(heat), where=top > 0)), -100, 100).astype(np.int8)
+    return np.clip(np.round(100 * np.divide(heat, top, out=np.zeros_like(heat), where=top > 0)), -100, 100).astype(
+        np.int8
+    )
 
 # %% ../nbs/library/14_figures.ipynb #cell-025
 def _coarser(heat: np.ndarray, cell: int) -> np.ndarray:
@@ -248,7 +259,7 @@ def heatmaps(
     *,
     title: str,  # the finding
     rows: Sequence[str] | None = None,  # a name for each face; by default its class
-    room: int = 30_000,  # bytes of heat; more than that is drawn in coarser cells, and the figure says so
+    room: int = 26_000,  # bytes of heat; more than that is drawn in coarser cells, and the figure says so
 ) -> Figure:
     "Faces beside heat maps over the same faces: orange speaks for the class, blue against."
     tiles = _pixels(faces)
@@ -257,48 +268,72 @@ def heatmaps(
     wrong = {name: list(heat.shape) for name, heat in maps.items() if tuple(heat.shape) != (n, h, w)}
     if wrong or not maps:
         raise FigureError(f"every map must be [{n}, {h}, {w}], one for each face; got {wrong or 'no maps'}.")
-    cell = max(1, int(np.ceil(np.sqrt(n * len(maps) * h * w * 4 / 3 / room))))
+    cell = max(1, int(np.ceil(np.sqrt(n * len(maps) * (h + gap) * (w + gap) * 4 / 3 / room))))
     heat = {name: relative(_coarser(np.asarray(relative(values, name)), cell)) if cell > 1 else relative(values, name)
             for name, values in maps.items()}
     return _heat_sheet(tiles, heat, rows, gap, cell, title)
 
 # %% ../nbs/library/14_figures.ipynb #cell-027
 def _heat_sheet(tiles, heat: dict, rows, gap: int, cell: int, title: str) -> Figure:
-    n, columns, (h, w), gap = len(tiles), len(heat) + 1, tiles.shape[2:], -(-gap // cell) * cell
-    high, wide = -(-h // cell), -(-w // cell)
-    pictures, corners = _sheet(np.repeat(tiles, columns, 0), columns, (wide * cell + gap - w, high * cell + gap - h))
-    z = np.zeros((n * (high + gap // cell), columns * (wide + gap // cell)), np.int8)
-    for i, (x, y) in enumerate(corners // cell):
-        if i % columns:
-            z[y:y + high, x:x + wide] = list(heat.values())[i % columns - 1][i // columns]
-    signed = bool((z < 0).any())
-    figure = Figure(_heat_trace(z, cell, signed))
-    _place(figure, pictures)
-    names = ["face", *heat]
-    margin = 0 if rows is None else 16 + 7.5 * max(map(len, rows))  # screen pixels
-    scale = min(170 / w, (676 - margin) / pictures.shape[1])
-    figure.add_scatter(x=(corners[:columns, 0] + w / 2).tolist(), y=[-11 / scale] * columns, text=names, mode="text", hoverinfo="skip")
-    if rows is not None:
-        figure.add_scatter(x=[-6 / scale] * n, y=(corners[::columns, 1] + h / 2).tolist(), text=rows, mode="text", textposition="middle left", hoverinfo="skip")
-    size = _canvas(figure, (-margin / scale, pictures.shape[1]), (-22 / scale, pictures.shape[0] - gap), width=700, largest=scale)
-    note = "Per cent of the strongest value in each map" + (f", in cells of {cell} × {cell} pixels." if cell > 1 else ".")
+    "One picture and one heat trace for all faces and maps."
+    columns, (h, w), gap = len(heat) + 1, tiles.shape[2:], -(-gap // cell) * cell
+    pitch = np.array([-(-w // cell) * cell + gap, -(-h // cell) * cell + gap])
+    pictures, corners = _sheet(np.repeat(tiles, columns, 0), columns, tuple(pitch - [w, h]))
+    z = np.zeros((len(tiles) * pitch[1] // cell, len(heat) * pitch[0] // cell), np.int8)
+    for column, maps in enumerate(heat.values()):
+        for row, values in enumerate(maps):
+            y, x = row * pitch[1] // cell, column * pitch[0] // cell
+            z[y:y + values.shape[0], x:x + values.shape[1]] = values
+    figure = Figure(_heat_trace(z, cell, bool((z < 0).any())))
+    figure.data[0].x0 += pitch[0]  # the first column holds the face alone
+    _place(figure, pictures, quality=60)
+    size = _heat_names(figure, ["face", *heat], rows, corners, pictures.shape, (h, w), gap)
+    note = "Per cent of the strongest value in each map" + (
+        f", in cells of {cell} × {cell} pixels." if cell > 1 else "."
+    )
     figure.update_layout(margin_r=66)
-    return finish(figure, title, _heat_words(heat, rows), note=note, width=size["width"] + 60, height=size["height"])
+    return finish(figure, title, _heat_words(heat, rows), size["width"] + 60, size["height"], note)
 
 # %% ../nbs/library/14_figures.ipynb #cell-028
+def _heat_names(figure: Figure, names: list[str], rows, corners, sheet, tile, gap: int) -> dict:
+    "Names above the columns and before the rows; returns the width and height that fit."
+    (h, w), columns = tile, len(names)
+    margin = 0 if rows is None else 16 + 7.5 * max(map(len, rows))  # screen pixels
+    scale = min(170 / w, (676 - margin) / sheet[1])
+    names = [_broken(name, w * scale / 7.5) for name in names]
+    figure.add_scatter(x=(corners[:columns, 0] + w / 2).tolist(), y=[-3 / scale] * columns, text=names, mode="text",
+                       hoverinfo="skip", textposition="top center")
+    if rows is not None:
+        figure.add_scatter(
+            x=[-6 / scale] * len(rows), y=(corners[::columns, 1] + h / 2).tolist(), text=rows, mode="text",
+            hoverinfo="skip", textposition="middle left",
+        )
+    lines = max(name.count("<br>") for name in names) + 1
+    return _canvas(figure, (-margin / scale, sheet[1]), (-(6 + 17 * lines) / scale, sheet[0] - gap), 700, scale)
+
+# %% ../nbs/library/14_figures.ipynb #cell-029
+def _broken(name: str, letters: float) -> str:
+    "A name in lines of so many letters; IntegratedGradients breaks before its G."
+    words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name) if len(name) > letters else name
+    return "<br>".join(textwrap.wrap(words, max(6, int(letters)), break_long_words=False))
+
+
 def _heat_words(heat: Mapping[str, np.ndarray], rows) -> str:
     "Where each map is strongest, in words."
     def place(z):
         y, x = np.unravel_index(z.argmax(), z.shape)
         return f"{('upper', 'middle', 'lower')[3 * y // z.shape[0]]} {('left', 'centre', 'right')[3 * x // z.shape[1]]}"
-    parts = [f"{name}: for {', '.join(map(place, values))}"
-             + (f", against {', '.join(map(place, -values.astype(int)))}" if (values < 0).any() else "") for name, values in heat.items()]
+    parts = [
+        f"{name}: for {', '.join(map(place, values))}"
+        + (f", against {', '.join(map(place, -values.astype(int)))}" if (values < 0).any() else "")
+        for name, values in heat.items()
+    ]
     return (f"Heat maps over {len(next(iter(heat.values())))} faces{' (' + ', '.join(rows) + ')' if rows else ''}. "
             f"Where each speaks most for and against the class: {'; '.join(parts)}.")
 
-# %% ../nbs/library/14_figures.ipynb #cell-031
+# %% ../nbs/library/14_figures.ipynb #cell-032
 def curves(
-    histories: pd.DataFrame | Mapping[str, pd.DataFrame | Sequence[pd.DataFrame]],  # one run, or name -> run or its seeds
+    histories: pd.DataFrame | Mapping[str, pd.DataFrame | Sequence[pd.DataFrame]],  # a run; name -> run or its seeds
     *,
     title: str,  # the finding
     loss: str = "val_loss",  # column of the left panel; a single run also shows its training loss
@@ -311,15 +346,20 @@ def curves(
     runs = {name: [run] if isinstance(run, pd.DataFrame) else list(run) for name, run in runs.items()}
     figure = Figure()
     if not isinstance(histories, Mapping) and "loss" in histories:
-        figure.add_scatter(x=_epochs([histories]), y=histories["loss"].round(4), name="training", line={"color": INK, "dash": "dot"})
+        figure.add_scatter(
+            x=_epochs([histories]), y=histories["loss"].round(4), name="training", line={"color": INK, "dash": "dot"}
+        )
     for colour, (name, seeds) in zip(SERIES * 9, runs.items(), strict=False):
         _curve(figure, seeds, loss, "x", "y", name, colour)
         _curve(figure, seeds, score, "x2", "y2", name, colour, legend=False)
-    _two_panels(figure, {"val_loss": "validation loss", "loss": "loss"}.get(loss, loss) if len(runs) > 1 else "loss", _score_name(score))
+    _two_panels(
+        figure, {"val_loss": "validation loss", "loss": "loss"}.get(loss, loss) if len(runs) > 1 else "loss",
+        _score_name(score),
+    )
     _marks(figure, runs, score, selected, stages or {})
     return finish(figure, title, _curve_words(runs, score, selected), height=300)
 
-# %% ../nbs/library/14_figures.ipynb #cell-032
+# %% ../nbs/library/14_figures.ipynb #cell-033
 SCORES = {"war": "accuracy (WAR)", "uar": "mean recall (UAR)", "macro_f1": "macro F1"}
 
 
@@ -339,30 +379,40 @@ def _two_panels(figure: Figure, left: str, right: str) -> None:
         xaxis2={"domain": [0.56, 1], "title": {"text": "epoch"}, "anchor": "y2"},
         yaxis2={"title": {"text": right}, "tickformat": ".0%", "anchor": "x2"}, hovermode="x", margin={"t": 26})
 
-# %% ../nbs/library/14_figures.ipynb #cell-033
-def _curve(figure: Figure, seeds: list[pd.DataFrame], column: str, x: str, y: str, name: str, colour: str, legend: bool = True) -> None:
+# %% ../nbs/library/14_figures.ipynb #cell-034
+def _curve(figure: Figure, seeds: list, column: str, x: str, y: str, name: str, colour: str, legend=True) -> None:
     "One line, with a band where there are several seeds."
     missing = [i for i, run in enumerate(seeds) if column not in run]
     if missing:
-        raise FigureError(f"the history of {name!r} has no column {column!r}; it has {', '.join(seeds[missing[0]].columns)}.")
+        raise FigureError(
+            f"the history of {name!r} has no column {column!r}; it has {', '.join(seeds[missing[0]].columns)}."
+        )
     values = pd.concat([run[column].reset_index(drop=True) for run in seeds], axis=1)
     epochs = _epochs(seeds)
     if len(seeds) > 1:
         band = values.max(axis=1).round(4).tolist() + values.min(axis=1).round(4).tolist()[::-1]
         red, green, blue = (int(colour[i:i + 2], 16) for i in (1, 3, 5))
-        figure.add_scatter(x=epochs + epochs[::-1], y=band, xaxis=x, yaxis=y, fill="toself", hoverinfo="skip", showlegend=False,
-                           line={"width": 0}, mode="lines", fillcolor=f"rgba({red},{green},{blue},0.2)", legendgroup=name)
-    figure.add_scatter(x=epochs, y=values.mean(axis=1).round(4).tolist(), xaxis=x, yaxis=y, name=name, legendgroup=name,
-                       showlegend=legend, mode="lines+markers" if len(epochs) < 3 else "lines", line={"color": colour, "width": 2.5})
+        figure.add_scatter(
+            x=epochs + epochs[::-1], y=band, xaxis=x, yaxis=y, fill="toself", hoverinfo="skip", showlegend=False,
+            line={"width": 0}, mode="lines", fillcolor=f"rgba({red},{green},{blue},0.2)", legendgroup=name,
+        )
+    figure.add_scatter(
+        x=epochs, y=values.mean(axis=1).round(4).tolist(), xaxis=x, yaxis=y, name=name, legendgroup=name,
+        showlegend=legend, mode="lines+markers" if len(epochs) < 3 else "lines",
+        line={"color": colour, "width": 2.5},
+    )
 
-# %% ../nbs/library/14_figures.ipynb #cell-034
+# %% ../nbs/library/14_figures.ipynb #cell-035
 def _marks(figure: Figure, runs: dict, score: str, selected: int | None, stages: Mapping[int, str]) -> None:
     "Upright lines where a stage begins, a ring where the kept epoch is."
     for epoch, name in stages.items():
         for axis in ("", "2"):
             figure.add_shape(type="line", x0=epoch, x1=epoch, y0=0, y1=1, xref=f"x{axis}", yref=f"y{axis} domain",
                              line={"color": INK, "dash": "dot", "width": 1})
-        figure.add_annotation(x=epoch, y=1, xref="x2", yref="y2 domain", text=name, showarrow=False, xanchor="left", yanchor="bottom", font_size=12)
+        figure.add_annotation(
+            x=epoch, y=1, xref="x2", yref="y2 domain", text=name, showarrow=False, xanchor="left", yanchor="bottom",
+            font_size=12,
+        )
     if selected is None:
         return
     run = next(iter(runs.values()))[0]
@@ -370,18 +420,24 @@ def _marks(figure: Figure, runs: dict, score: str, selected: int | None, stages:
     if selected not in epochs:
         raise FigureError(f"selected={selected} is no epoch of the history; it has {epochs[0]} to {epochs[-1]}.")
     value = float(run[score].iloc[epochs.index(selected)])
-    figure.add_scatter(x=[selected], y=[value], xaxis="x2", yaxis="y2", mode="markers", showlegend=False, hoverinfo="skip",
-                       marker={"size": 12, "color": "rgba(0,0,0,0)", "line": {"color": INK, "width": 2}})
+    figure.add_scatter(
+        x=[selected], y=[value], xaxis="x2", yaxis="y2", mode="markers", showlegend=False, hoverinfo="skip",
+        marker={"size": 12, "color": "rgba(0,0,0,0)", "line": {"color": INK, "width": 2}},
+    )
     figure.add_annotation(x=selected, y=value, xref="x2", yref="y2", text=f"kept: {value:.1%}", ax=0, ay=48, standoff=8,
                           arrowcolor=INK, arrowwidth=1, arrowhead=0)
 
-
+# %% ../nbs/library/14_figures.ipynb #cell-036
 def _curve_words(runs: dict, score: str, selected: int | None) -> str:
-    parts = [f"{name}: {_score_name(score)} from {np.mean([r[score].iloc[0] for r in seeds]):.1%} to {np.mean([r[score].iloc[-1] for r in seeds]):.1%}"
-             f" over {max(map(len, seeds))} epochs{f', mean of {len(seeds)} seeds' if len(seeds) > 1 else ''}" for name, seeds in runs.items()]
+    parts = [
+        f"{name}: {_score_name(score)} from {np.mean([r[score].iloc[0] for r in seeds]):.1%} "
+        f"to {np.mean([r[score].iloc[-1] for r in seeds]):.1%}"
+        f" over {max(map(len, seeds))} epochs{f', mean of {len(seeds)} seeds' if len(seeds) > 1 else ''}"
+        for name, seeds in runs.items()
+    ]
     return f"Line chart. {'; '.join(parts)}.{f' Epoch {selected} was kept.' if selected is not None else ''}"
 
-# %% ../nbs/library/14_figures.ipynb #cell-038
+# %% ../nbs/library/14_figures.ipynb #cell-040
 def confusion(
     report,  # a Report, or anything with .confusion [K, K] and .classes
     *,
@@ -392,22 +448,37 @@ def confusion(
     total = counts.sum(1, keepdims=True)
     share = np.round(100 * np.divide(counts, total, out=np.zeros(counts.shape), where=total > 0)).astype(np.int8)
     text = [[f"{v}" if v else "" for v in row] for row in share.tolist()]
-    figure = Figure(go.Heatmap(z=share, x=names, y=names, zmin=0, zmax=100, text=text, texttemplate="%{text}", customdata=counts.astype(np.int32),
-                               colorscale=[[0, "#EDF3F9"], [0.5, "#5B9BD0"], [1, "#0A3F78"]], xgap=2, ygap=2, showscale=False,
-                               hovertemplate="%{y} taken for %{x}: %{z} % (%{customdata})<extra></extra>"))
+    figure = Figure(
+        go.Heatmap(
+            z=share, x=names, y=names, zmin=0, zmax=100, text=text, texttemplate="%{text}",
+            customdata=counts.astype(np.int32),
+            colorscale=[[0, "#EDF3F9"], [0.5, "#5B9BD0"], [1, "#0A3F78"]],
+            xgap=2,
+            ygap=2,
+            showscale=False,
+            hovertemplate="%{y} taken for %{x}: %{z} % (%{customdata})<extra></extra>",
+        )
+    )
     figure.update_layout(xaxis={"title": {"text": "prediction"}, "side": "bottom", "showgrid": False},
                          yaxis={"title": {"text": "truth"}, "autorange": "reversed", "showgrid": False})
-    return finish(figure, title, _confusion_words(share, names), note="Per cent of each true class.", width=200 + 62 * len(names),
-                  height=90 + 44 * len(names))
+    return finish(
+        figure, title, _confusion_words(share, names), note="Per cent of each true class.",
+        width=200 + 62 * len(names), height=90 + 44 * len(names),
+    )
 
-# %% ../nbs/library/14_figures.ipynb #cell-039
+# %% ../nbs/library/14_figures.ipynb #cell-041
 def _confusion_words(share: np.ndarray, names: list[str]) -> str:
     wrong = share.astype(int) - np.diag(np.diag(share.astype(int)))
     worst = [divmod(int(i), len(names)) for i in np.argsort(-wrong, axis=None)[:3]]
-    return ("Confusion matrix. Right: " + ", ".join(f"{n} {v} %" for n, v in zip(names, np.diag(share), strict=True)) + ". Most common mistakes: "
-            + ", ".join(f"{names[t]} taken for {names[p]} {wrong[t, p]} %" for t, p in worst if wrong[t, p]) + ".")
+    return (
+        "Confusion matrix. Right: "
+        + ", ".join(f"{n} {v} %" for n, v in zip(names, np.diag(share), strict=True))
+        + ". Most common mistakes: "
+        + ", ".join(f"{names[t]} taken for {names[p]} {wrong[t, p]} %" for t, p in worst if wrong[t, p])
+        + "."
+    )
 
-# %% ../nbs/library/14_figures.ipynb #cell-041
+# %% ../nbs/library/14_figures.ipynb #cell-043
 def wilson(
     hits: np.ndarray,
     n: np.ndarray,
@@ -418,7 +489,7 @@ def wilson(
     half = z / (n + z * z) * np.sqrt(hits * (n - hits) / n + z * z / 4)
     return np.clip(centre - half, 0, 1), np.clip(centre + half, 0, 1)
 
-
+# %% ../nbs/library/14_figures.ipynb #cell-044
 def per_class(
     report,  # a Report, or anything with .confusion [K, K] and .classes
     *,
@@ -426,22 +497,41 @@ def per_class(
 ) -> Figure:
     "Recall of each class as a bar in its colour, with its interval."
     counts, names = np.asarray(report.confusion), list(report.classes)
-    n = counts.sum(1)
-    recall = np.divide(np.diag(counts), n, out=np.zeros(len(names)), where=n > 0)
-    low, high = wilson(np.diag(counts), n)
-    label = [f"{name} ({k:,})" for name, k in zip(names, n, strict=True)]
-    figure = Figure(go.Bar(y=label, x=recall.round(4).tolist(), orientation="h", hovertemplate="%{y}: %{x:.1%}<extra></extra>",
-                           marker={"color": colours_of(names), "opacity": 0.4, "cornerradius": 3}))
-    for y, colour, r, a, b in zip(label, colours_of(names), recall, low, high, strict=True):
-        figure.add_scatter(x=[round(a, 4), round(b, 4)], y=[y, y], mode="lines", line={"color": colour, "width": 4}, hoverinfo="skip")
-        figure.add_scatter(x=[round(r, 4)], y=[y], mode="markers", marker={"color": colour, "size": 11}, hoverinfo="skip")
-    figure.update_layout(xaxis={"range": [0, 1], "tickformat": ".0%", "title": {"text": "recall: share of the class that is recognised"}},
-                         yaxis={"autorange": "reversed", "showgrid": False}, bargap=0.35, showlegend=False)
-    words = ", ".join(f"{name} {r:.0%} ({a:.0%} to {b:.0%}, n = {k})" for name, r, a, b, k in zip(names, recall, low, high, n, strict=True))
-    return finish(figure, title, f"Bars of recall by class: {words}.", note="In brackets the number of faces; dark lines are 95 % intervals.",
-                  height=60 + 34 * len(names))
+    n, hits = counts.sum(1), np.diag(counts)
+    recall = np.divide(hits, n, out=np.zeros(len(names)), where=n > 0)
+    table = pd.DataFrame({"name": names, "n": n, "recall": recall}).assign(
+        **dict(zip(("low", "high"), wilson(hits, n)))
+    )
+    figure = Figure()
+    for row, colour in zip(table.round(4).to_dict("records"), colours_of(names), strict=True):
+        _class_bar(figure, row, colour)
+    figure.update_layout(
+        xaxis={
+            "range": [0, 1], "tickformat": ".0%", "title": {"text": "recall: share of the class that is recognised"},
+        },
+        yaxis={"autorange": "reversed", "showgrid": False},
+        bargap=0.35,
+        showlegend=False,
+        barmode="overlay",
+    )
+    words = ", ".join(
+        f"{r.name} {r.recall:.0%} ({r.low:.0%} to {r.high:.0%}, n = {r.n})" for r in table.itertuples(index=False)
+    )
+    note = "In brackets the number of faces; dark lines are 95 % intervals."
+    return finish(figure, title, f"Bars of recall by class: {words}.", note=note, height=60 + 34 * len(names))
 
 # %% ../nbs/library/14_figures.ipynb #cell-045
+def _class_bar(figure: Figure, row: dict, colour: str) -> None:
+    "A pale bar, its end and its interval in full colour."
+    y = [f"{row['name']} ({row['n']:,})"]
+    figure.add_bar(x=[row["recall"]], y=y, orientation="h", hovertemplate="%{y}: %{x:.1%}<extra></extra>",
+                   marker={"color": colour, "opacity": 0.4, "cornerradius": 3})
+    figure.add_scatter(
+        x=[row["low"], row["high"]], y=y * 2, mode="lines", line={"color": colour, "width": 4}, hoverinfo="skip"
+    )
+    figure.add_scatter(x=[row["recall"]], y=y, mode="markers", marker={"color": colour, "size": 11}, hoverinfo="skip")
+
+# %% ../nbs/library/14_figures.ipynb #cell-049
 def intervals(
     table: pd.DataFrame,  # columns name, estimate, low, high, and where known `seeds`: a list of single differences
     *,
@@ -452,33 +542,55 @@ def intervals(
     "Forest plot: estimates with their intervals beside zero."
     missing = {"name", "estimate", "low", "high"} - set(table)
     if missing:
-        raise FigureError(f"intervals need the columns name, estimate, low and high; {', '.join(sorted(missing))} missing.")
-    figure = Figure()
+        raise FigureError(
+            f"intervals need the columns name, estimate, low and high; {', '.join(sorted(missing))} missing."
+        )
+    figure, rows = Figure(), table.to_dict("records")
     if matters:
-        figure.add_shape(type="rect", x0=-matters, x1=matters, y0=0, y1=1, yref="y domain", fillcolor=FAINT, opacity=0.6, line_width=0, layer="below")
+        figure.add_shape(
+            type="rect", x0=-matters, x1=matters, y0=0, y1=1, yref="y domain", fillcolor=FAINT, opacity=0.6,
+            line_width=0, layer="below",
+        )
     figure.add_shape(type="line", x0=0, x1=0, y0=0, y1=1, yref="y domain", line={"color": INK, "width": 1.5})
-    sure = ((table["low"] > 0) | (table["high"] < 0)).to_numpy()
-    for y, (row, clear) in enumerate(zip(table.to_dict("records"), sure, strict=True)):
-        _interval_row(figure, y, row, SERIES[0] if clear else SERIES[5], unit)
-    names = list(table["name"])
-    figure.update_layout(xaxis={"title": {"text": f"difference in {unit}"}}, showlegend=False,
-                         yaxis={"range": [len(names) - 0.4, -0.6], "showgrid": False, "tickvals": list(range(len(names))), "ticktext": names})
+    for y, row in enumerate(rows):
+        _interval_row(figure, y, row, SERIES[0] if row["low"] > 0 or row["high"] < 0 else SERIES[5], unit)
+    _interval_axes(figure, table, unit, matters or 0)
     note = f"Lines: 95 % intervals.{f' Grey: less than ±{matters:g} {unit} would not matter.' if matters else ''}"
-    words = "; ".join(f"{r['name']} {r['estimate']:+.2g} ({r['low']:+.2g} to {r['high']:+.2g})" for r in table.to_dict("records"))
-    return finish(figure, title, f"Differences in {unit} with intervals: {words}.", note=note, height=70 + 44 * len(table))
+    words = "; ".join(f"{r['name']} {r['estimate']:+.2g} ({r['low']:+.2g} to {r['high']:+.2g})" for r in rows)
+    return finish(
+        figure, title, f"Differences in {unit} with intervals: {words}.", note=note, height=70 + 44 * len(rows)
+    )
 
-# %% ../nbs/library/14_figures.ipynb #cell-046
+# %% ../nbs/library/14_figures.ipynb #cell-050
+def _interval_axes(figure: Figure, table: pd.DataFrame, unit: str, matters: float) -> None:
+    ends = [-matters, matters, table["low"].min(), table["high"].max()]
+    room = 0.05 * (max(ends) - min(ends))
+    figure.update_layout(
+        xaxis={"title": {"text": f"difference in {unit}"}, "range": [min(ends) - room, max(ends) + room]},
+        showlegend=False,
+        yaxis={
+            "range": [len(table) - 0.4, -0.6], "showgrid": False, "tickvals": list(range(len(table))),
+            "ticktext": list(table["name"]),
+        },
+    )
+
+
 def _interval_row(figure: Figure, y: int, row: dict, colour: str, unit: str) -> None:
     seeds = row.get("seeds")
     if isinstance(seeds, (list, tuple, np.ndarray)):
-        figure.add_scatter(x=[round(float(v), 3) for v in seeds], y=[y + 0.24] * len(seeds), mode="markers", hovertemplate="seed: %{x:+.2f}<extra></extra>",
-                           marker={"size": 7, "color": colour, "opacity": 0.6})
-    figure.add_scatter(x=[row["low"], row["high"]], y=[y, y], mode="lines", line={"color": colour, "width": 4}, hoverinfo="skip", cliponaxis=False)
+        figure.add_scatter(
+            x=[round(float(v), 3) for v in seeds], y=[y + 0.24] * len(seeds), mode="markers",
+            hovertemplate="seed: %{x:+.2f}<extra></extra>", marker={"size": 7, "color": colour, "opacity": 0.6},
+        )
+    figure.add_scatter(
+        x=[row["low"], row["high"]], y=[y, y], mode="lines", line={"color": colour, "width": 4}, hoverinfo="skip",
+        cliponaxis=False,
+    )
     text = f"{row['name']}: {row['estimate']:+.2f} {unit} ({row['low']:+.2f} to {row['high']:+.2f})"
     figure.add_scatter(x=[row["estimate"]], y=[y], mode="markers", text=[text], hovertemplate="%{text}<extra></extra>",
                        marker={"size": 13, "color": colour})
 
-# %% ../nbs/library/14_figures.ipynb #cell-049
+# %% ../nbs/library/14_figures.ipynb #cell-053
 def reliability(
     report,  # a Report: .probabilities [N, K] and .labels [N]
     *,
@@ -486,24 +598,40 @@ def reliability(
     bins: int = 10,
 ) -> Figure:
     "Accuracy against confidence, with intervals; the area of a dot is its number of faces."
-    confidence, right = report.probabilities.max(1), report.probabilities.argmax(1) == report.labels
-    where = np.minimum((confidence * bins).astype(int), bins - 1)
-    n, hits = np.bincount(where, minlength=bins), np.bincount(where, right, minlength=bins)
-    used = n > 0
-    mean = np.bincount(where, confidence, minlength=bins)[used] / n[used]
-    rate, (low, high) = hits[used] / n[used], wilson(hits[used], n[used])
-    error = float(np.abs(rate - mean) @ n[used] / n.sum())
-    figure = Figure(go.Scatter(x=mean.round(4).tolist(), y=rate.round(4).tolist(), mode="markers", text=[f"{k} faces" for k in n[used]],
-                               error_y={"array": (high - rate).round(4).tolist(), "arrayminus": (rate - low).round(4).tolist(), "color": INK, "thickness": 1.5, "width": 0},
-                               marker={"color": SERIES[0], "size": (7 + 21 * np.sqrt(n[used] / n.max())).round(1).tolist(), "opacity": 0.9},
-                               hovertemplate="says %{x:.0%}, right %{y:.0%} (%{text})<extra></extra>"))
-    figure.add_shape(type="line", x0=0, y0=0, x1=1, y1=1, line={"color": INK, "dash": "dot", "width": 1.5}, layer="below")
+    table = _calibration(report, bins)
+    error = float((table["accuracy"] - table["confidence"]).abs() @ table["n"] / table["n"].sum())
+    up, down = table["high"] - table["accuracy"], table["accuracy"] - table["low"]
+    size = 7 + 21 * (table["n"] / table["n"].max()) ** 0.5
+    figure = Figure()
+    figure.add_scatter(
+        x=table["confidence"].tolist(), y=table["accuracy"].tolist(), mode="markers",
+        text=[f"{k} faces" for k in table["n"]],
+        error_y={"array": up.tolist(), "arrayminus": down.tolist(), "color": INK, "thickness": 1.5, "width": 0},
+        marker={"color": SERIES[0], "size": size.round(1).tolist(), "opacity": 0.9},
+        hovertemplate="says %{x:.0%}, right %{y:.0%} (%{text})<extra></extra>",
+    )
+    figure.add_shape(
+        type="line", x0=0, y0=0, x1=1, y1=1, line={"color": INK, "dash": "dot", "width": 1.5}, layer="below"
+    )
     axis = {"range": [0, 1.03], "tickformat": ".0%", "constrain": "domain"}
-    figure.update_layout(xaxis={"title": {"text": "confidence"}, **axis}, yaxis={"title": {"text": "accuracy"}, "scaleanchor": "x", **axis})
-    return finish(figure, title, f"Reliability diagram, {int(n.sum())} faces, expected calibration error {error:.1%}.", width=460, height=400,
-                  note=f"Expected calibration error {error:.1%}.")
+    figure.update_layout(xaxis={"title": {"text": "confidence"}, **axis},
+                         yaxis={"title": {"text": "accuracy"}, "scaleanchor": "x", **axis})
+    note = f"Expected calibration error {error:.1%}."
+    return finish(figure, title, f"Reliability diagram of {table['n'].sum()} faces. {note}", 460, 400, note)
 
-# %% ../nbs/library/14_figures.ipynb #cell-052
+# %% ../nbs/library/14_figures.ipynb #cell-054
+def _calibration(report, bins: int) -> pd.DataFrame:  # a row a bin that is used: n, confidence, accuracy, low, high
+    confidence, right = report.probabilities.max(1), report.probabilities.argmax(1) == report.labels
+    table = pd.DataFrame(
+        {"bin": np.minimum((confidence * bins).astype(int), bins - 1), "confidence": confidence, "accuracy": right}
+    )
+    table = table.groupby("bin").agg(
+        n=("accuracy", "size"), confidence=("confidence", "mean"), accuracy=("accuracy", "mean")
+    )
+    low, high = wilson(table["accuracy"] * table["n"], table["n"])
+    return table.assign(low=low, high=high).round(4)
+
+# %% ../nbs/library/14_figures.ipynb #cell-057
 def parameters(
     model: nn.Module,
     *,
@@ -519,16 +647,22 @@ def parameters(
         raise FigureError(f"{type(model).__name__} has no parameters.")
     kinds = {kind: SERIES[i % 6] for i, kind in enumerate(sorted({kind for _, kind, _ in rows.values() if kind}))}
     leaf = {path for path in rows if not any(parent == path for p, (parent, _, _) in rows.items() if p)}
-    figure = Figure(go.Treemap(ids=[path or "all" for path in rows], parents=[""] + [parent or "all" for parent, _, _ in list(rows.values())[1:]],
-                               labels=[path.rpartition(".")[2] or type(model).__name__ for path in rows], values=[total for _, _, total in rows.values()],
-                               text=[kind for _, kind, _ in rows.values()], branchvalues="total", textinfo="label+text+value+percent root",
-                               marker={"colors": [kinds[rows[p][1]] if p in leaf and p else FAINT for p in rows], "line": {"width": 1}},
-                               hovertemplate="%{id} %{text}: %{value:,} (%{percentRoot:.1%})<extra></extra>", tiling={"pad": 2}))
+    figure = Figure(
+        go.Treemap(
+            ids=[path or "all" for path in rows],
+            parents=[""] + [parent or "all" for parent, _, _ in list(rows.values())[1:]],
+            labels=[path.rpartition(".")[2] or type(model).__name__ for path in rows],
+            values=[total for _, _, total in rows.values()], text=[kind for _, kind, _ in rows.values()],
+            branchvalues="total", textinfo="label+text+value+percent root",
+            marker={"colors": [kinds[rows[p][1]] if p in leaf and p else FAINT for p in rows], "line": {"width": 1}},
+            hovertemplate="%{id} %{text}: %{value:,} (%{percentRoot:.1%})<extra></extra>", tiling={"pad": 2},
+        )
+    )
     largest = sorted(leaf, key=lambda path: -rows[path][2])[:3]
     words = ", ".join(f"{path} {rows[path][2]:,} ({rows[path][2] / rows[''][2]:.0%})" for path in largest)
     return finish(figure, title, f"Treemap of {rows[''][2]:,} parameters. Largest: {words}.", height=340)
 
-# %% ../nbs/library/14_figures.ipynb #cell-055
+# %% ../nbs/library/14_figures.ipynb #cell-060
 def warp(
     pixels: np.ndarray | Tensor,  # uint8 [N, C, H, W]
     theta: np.ndarray | Tensor,  # float [N, 2, 3], as for F.affine_grid with align_corners=False
@@ -550,7 +684,7 @@ def grid_lines(
     ends = np.concatenate([[[[-1, v], [1, v]] for v in at], [[[v, -1], [v, 1]] for v in at]])  # output coordinates
     return ((ends @ theta[:, :2].T + theta[:, 2]) + 1) / 2 * np.array(size[::-1])
 
-# %% ../nbs/library/14_figures.ipynb #cell-057
+# %% ../nbs/library/14_figures.ipynb #cell-062
 def theta_grid(
     image: np.ndarray | Tensor,  # uint8 [C, H, W]
     theta: np.ndarray | Tensor,  # float [2, 3]
@@ -569,18 +703,29 @@ def theta_grid(
     _place(figure, warped.transpose(1, 2, 0), x=right)
     _draw_lines(figure, lines, SERIES[1])
     _draw_lines(figure, grid_lines(np.eye(2, 3), (h, w)) + [right, 0], SERIES[1])
-    figure.add_scatter(x=[w / 2, right + w / 2], y=[-h * (spill + 0.045)] * 2, text=["the face, and where it is sampled", "what the network sees"],
-                       mode="text", hoverinfo="skip")
+    figure.add_scatter(
+        x=[w / 2, right + w / 2], y=[-h * (spill + 0.045)] * 2,
+        text=["the face, and where it is sampled", "what the network sees"], mode="text", hoverinfo="skip",
+    )
     size = _canvas(figure, (-w * spill, right + w * 1.02), (-h * (spill + 0.08), h * (1 + spill)), largest=320 / w)
     return finish(figure, title, _theta_words(theta), note=_theta_words(theta), **size)
 
-# %% ../nbs/library/14_figures.ipynb #cell-058
+# %% ../nbs/library/14_figures.ipynb #cell-063
 def _draw_lines(figure: Figure, lines: np.ndarray, colour: str) -> None:
     gaps = np.concatenate([lines, np.full((len(lines), 1, 2), np.nan)], 1).reshape(-1, 2).astype(np.float32)
-    figure.add_scatter(x=gaps[:, 0], y=gaps[:, 1], mode="lines", line={"color": colour, "width": 1}, opacity=0.75, hoverinfo="skip")
-    frame = np.array([lines[0][0], lines[0][1], lines[len(lines) // 2 - 1][1], lines[len(lines) // 2 - 1][0], lines[0][0]])
-    figure.add_scatter(x=frame[:, 0].round(2).tolist(), y=frame[:, 1].round(2).tolist(), mode="lines", line={"color": colour, "width": 3}, hoverinfo="skip")
-    figure.add_scatter(x=[frame[0, 0]], y=[frame[0, 1]], mode="markers", marker={"color": colour, "size": 11}, hoverinfo="skip")
+    figure.add_scatter(
+        x=gaps[:, 0], y=gaps[:, 1], mode="lines", line={"color": colour, "width": 1}, opacity=0.75, hoverinfo="skip"
+    )
+    frame = np.array(
+        [lines[0][0], lines[0][1], lines[len(lines) // 2 - 1][1], lines[len(lines) // 2 - 1][0], lines[0][0]]
+    )
+    figure.add_scatter(
+        x=frame[:, 0].round(2).tolist(), y=frame[:, 1].round(2).tolist(), mode="lines",
+        line={"color": colour, "width": 3}, hoverinfo="skip",
+    )
+    figure.add_scatter(
+        x=[frame[0, 0]], y=[frame[0, 1]], mode="markers", marker={"color": colour, "size": 11}, hoverinfo="skip"
+    )
 
 
 def decompose(
@@ -598,7 +743,7 @@ def _theta_words(theta) -> str:
     return (f"It looks at {part['size']:.0%} of the face's width, turned by {part['rotation']:+.0f}°, "
             f"moved {part['right']:+.0%} to the right and {part['down']:+.0%} down.")
 
-# %% ../nbs/library/14_figures.ipynb #cell-060
+# %% ../nbs/library/14_figures.ipynb #cell-065
 def theta_strip(
     image: np.ndarray | Tensor,  # uint8 [C, H, W], the face to follow
     thetas: np.ndarray | Tensor,  # float [T, 2, 3], its theta at T moments of training
@@ -614,75 +759,106 @@ def theta_strip(
         raise FigureError(f"{len(thetas)} thetas need {len(thetas)} steps; got {len(steps)}.")
     chosen = np.unique(np.linspace(0, len(thetas) - 1, moments).round().astype(int))
     h, w = image.shape[1:]
-    sheet, corners = _sheet(warp(np.repeat(image[None], len(chosen), 0), thetas[chosen]), len(chosen), (max(2, w // 16), 0))
+    sheet, corners = _sheet(
+        warp(np.repeat(image[None], len(chosen), 0), thetas[chosen]), len(chosen), (max(2, w // 16), 0)
+    )
     figure = Figure()
     _place(figure, sheet)
     figure.add_scatter(x=(corners[:, 0] + w / 2).tolist(), y=[-h * 0.1] * len(chosen), mode="text", hoverinfo="skip",
                        text=[f"{unit} {steps[i]:g}" if k == 0 else f"{steps[i]:g}" for k, i in enumerate(chosen)])
     _theta_lines(figure, decompose(thetas), list(steps), unit)
     face = min(88, 720 / len(chosen))
-    figure.update_layout(xaxis={"range": [0, sheet.shape[1]], "visible": False, "domain": [0, 1]},
-                         yaxis={"range": [h, -h * 0.22], "visible": False, "domain": [1 - 1.22 * face / 330, 1]}, showlegend=False)
+    figure.update_layout(
+        xaxis={"range": [0, sheet.shape[1]], "visible": False, "domain": [0, 1]},
+        yaxis={"range": [h, -h * 0.22], "visible": False, "domain": [1 - 1.22 * face / 330, 1]}, showlegend=False,
+    )
     first, last = decompose(thetas[:1]).iloc[0], _theta_words(thetas[-1])
-    return finish(figure, title, f"At {unit} {steps[0]:g} the size is {first['size']:.2f}. At {unit} {steps[-1]:g}: {last}", width=760, height=330)
+    return finish(
+        figure, title, f"At {unit} {steps[0]:g} the size is {first['size']:.2f}. At {unit} {steps[-1]:g}: {last}",
+        width=760, height=330,
+    )
 
-# %% ../nbs/library/14_figures.ipynb #cell-061
+# %% ../nbs/library/14_figures.ipynb #cell-066
 def _theta_lines(figure: Figure, parts: pd.DataFrame, steps: list, unit: str) -> None:
     "Three small panels below the strip: size, rotation, shift."
-    panels = (("size, share of the face", ["size"], ".0%"), ("rotation, degrees", ["rotation"], ""), ("shift, share of the face", ["right", "down"], ".0%"))
+    panels = (
+        ("size, share of the face", ["size"], ".0%"), ("rotation, degrees", ["rotation"], ""),
+        ("shift, share of the face", ["right", "down"], ".0%"),
+    )
     for k, (name, columns, form) in enumerate(panels, 2):
         left = (k - 2) * 0.36
         figure.update_layout({f"xaxis{k}": {"domain": [left, left + 0.28], "anchor": f"y{k}", "title": {"text": unit}},
                               f"yaxis{k}": {"domain": [0, 0.5], "anchor": f"x{k}", "tickformat": form, "nticks": 5}})
-        figure.add_annotation(text=name, x=0, y=1.02, xref=f"x{k} domain", yref=f"y{k} domain", showarrow=False, xanchor="left", yanchor="bottom")
+        figure.add_annotation(
+            text=name, x=0, y=1.02, xref=f"x{k} domain", yref=f"y{k} domain", showarrow=False, xanchor="left",
+            yanchor="bottom",
+        )
         for colour, column in zip(SERIES, columns, strict=False):
-            figure.add_scatter(x=steps, y=parts[column].round(4).tolist(), xaxis=f"x{k}", yaxis=f"y{k}", name=column, mode="lines",
-                               line={"color": colour, "width": 2.5}, hovertemplate=f"{column} %{{y}}<extra></extra>")
+            figure.add_scatter(
+                x=steps, y=parts[column].round(4).tolist(), xaxis=f"x{k}", yaxis=f"y{k}", name=column, mode="lines",
+                line={"color": colour, "width": 2.5}, hovertemplate=f"{column} %{{y}}<extra></extra>",
+            )
             if len(columns) > 1:
-                figure.add_annotation(x=steps[-1], y=float(parts[column].iloc[-1]), xref=f"x{k}", yref=f"y{k}", text=column, showarrow=False,
-                                      xanchor="right", yanchor="bottom", font={"color": colour})
+                figure.add_annotation(
+                    x=steps[-1], y=float(parts[column].iloc[-1]), xref=f"x{k}", yref=f"y{k}", text=column,
+                    showarrow=False, xanchor="right", yanchor="bottom", font={"color": colour},
+                )
 
-# %% ../nbs/library/14_figures.ipynb #cell-064
+# %% ../nbs/library/14_figures.ipynb #cell-069
 def occlusion(
     image: np.ndarray | Tensor,  # uint8 [C, H, W]
-    result: Mapping,  # of one face: drop [n_y, n_x], flips [n_y, n_x] (class, or -1), rows [n_y], columns [n_x], window
+    result: Mapping,  # from explain.occlusion_map: drop, flips (class, or -1) [n_y, n_x]; rows, columns; window
+    item: int = 0,  # which of N faces
     *,
     title: str,  # the finding
     classes: Sequence[str] = (),  # names for the rings
 ) -> Figure:
     "Drop in probability where the face is hidden, and where the answer changes."
-    image = _pixels(image[None])[0]
-    drop, flips, window = np.asarray(result["drop"]), np.asarray(result["flips"]), int(result["window"])
+    image, window = _pixels(image[None])[0], int(result["window"])
+    drop, flips = (
+        values[item] if values.ndim == 3 else values for values in map(np.asarray, (result["drop"], result["flips"]))
+    )
     rows, columns = (np.asarray(result[key]) + window / 2 for key in ("rows", "columns"))
-    points = np.round(100 * drop).astype(np.int8)
-    figure = Figure(_heat_trace(points, signed=True))
-    top = max(10, int(np.abs(points.astype(int)).max()))
-    figure.update_traces(x0=None, dx=None, y0=None, dy=None, x=columns, y=rows, zmin=-top, zmax=top, hovertemplate="%{z} points<extra></extra>",
-                         colorbar={"tickvals": [-top, 0, top], "ticksuffix": "", "title": {"text": "points", "font": {"size": 12}}})
+    figure, (h, w) = Figure(_drop_trace(drop, rows, columns)), image.shape[1:]
     _place(figure, image.transpose(1, 2, 0))
     _rings(figure, flips, rows, columns, list(classes))
-    figure.add_shape(type="rect", x0=0, y0=0, x1=window, y1=window, line={"color": "#FFFFFF", "width": 2, "dash": "dot"})
-    h, w = image.shape[1:]
-    size = _canvas(figure, (0, w), (0, h), largest=360 / w)
-    changed = int((flips >= 0).sum())
+    square = {"color": "#FFFFFF", "width": 2, "dash": "dot"}
+    figure.add_shape(type="rect", x0=0, y0=0, x1=window, y1=window, line=square)
+    size, changed = _canvas(figure, (0, w), (0, h), largest=360 / w), int((flips >= 0).sum())
     figure.update_layout(margin_r=80, margin_t=26 if changed else 0, showlegend=bool(changed))
-    at = np.unravel_index(drop.argmax(), drop.shape)
-    note = f"Hiding {window} × {window} pixels costs up to {100 * drop.max():.0f} points; the answer changes at {changed} of {flips.size} places."
-    words = f"{note} It costs most around row {rows[at[0]]:.0f}, column {columns[at[1]]:.0f}."
+    note = (f"Hiding {window} × {window} pixels costs up to {100 * drop.max():.0f} points; "
+            f"the answer changes at {changed} of {flips.size} places.")
+    y, x = np.unravel_index(drop.argmax(), drop.shape)
+    words = f"{note} It costs most around row {rows[y]:.0f}, column {columns[x]:.0f}."
     return finish(figure, title, words, note=note, width=size["width"] + 70, height=size["height"])
 
-# %% ../nbs/library/14_figures.ipynb #cell-065
+# %% ../nbs/library/14_figures.ipynb #cell-070
+def _drop_trace(drop: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> go.Heatmap:
+    "Points of probability, each cell around the middle of the hidden square."
+    points = np.round(100 * drop).astype(np.int8)
+    top = max(10, int(np.abs(points.astype(int)).max()))
+    bar = {"tickvals": [-top, 0, top], "ticksuffix": "", "title": {"text": "points", "font": {"size": 12}}}
+    trace = _heat_trace(points)
+    return trace.update(x0=None, dx=None, y0=None, dy=None, x=columns, y=rows, zmin=-top, zmax=top, colorbar=bar,
+                        hovertemplate="%{z} points<extra></extra>")
+
+
 def _rings(figure: Figure, flips: np.ndarray, rows: np.ndarray, columns: np.ndarray, classes: list[str]) -> None:
     "A ring at each place where hiding changes the answer, in the colour of the new answer."
     for label in np.unique(flips[flips >= 0]):
         y, x = np.nonzero(flips == label)
         name = classes[label] if label < len(classes) else f"class {label}"
-        figure.add_scatter(x=columns[x].tolist(), y=rows[y].tolist(), mode="markers", showlegend=False, hoverinfo="skip",
-                           marker={"size": 13, "color": "rgba(0,0,0,0)", "line": {"width": 5, "color": "#FFFFFF"}})
-        figure.add_scatter(x=columns[x].tolist(), y=rows[y].tolist(), mode="markers", name=f"becomes {name}", hovertemplate=f"becomes {name}<extra></extra>",
-                           marker={"size": 11, "color": "rgba(0,0,0,0)", "line": {"width": 3, "color": colours_of([name])[0]}})
+        figure.add_scatter(
+            x=columns[x].tolist(), y=rows[y].tolist(), mode="markers", showlegend=False, hoverinfo="skip",
+            marker={"size": 13, "color": "rgba(0,0,0,0)", "line": {"width": 5, "color": "#FFFFFF"}},
+        )
+        figure.add_scatter(
+            x=columns[x].tolist(), y=rows[y].tolist(), mode="markers", name=f"becomes {name}",
+            hovertemplate=f"becomes {name}<extra></extra>",
+            marker={"size": 11, "color": "rgba(0,0,0,0)", "line": {"width": 3, "color": colours_of([name])[0]}},
+        )
 
-# %% ../nbs/library/14_figures.ipynb #cell-068
+# %% ../nbs/library/14_figures.ipynb #cell-073
 def fields_over(
     image: np.ndarray | Tensor,  # uint8 [C, H, W]
     fields: Mapping[str, float],  # layer -> size of its receptive field in pixels
@@ -698,8 +874,10 @@ def fields_over(
         x, y, colour = w / 2 - size / 2, h / 2 - size / 2, SERIES[k % 6]
         figure.add_shape(type="rect", x0=x, y0=y, x1=x + size, y1=y + size, line={"color": colour, "width": 3})
         spot = h * (k + 0.5) / len(fields)
-        figure.add_scatter(x=[w + beyond + w * 0.05], y=[spot], mode="markers+text", text=[f"{name}: {size:g} × {size:g}"], textposition="middle right",
-                           marker={"color": colour, "symbol": "square", "size": 11}, hoverinfo="skip")
+        figure.add_scatter(
+            x=[w + beyond + w * 0.05], y=[spot], mode="markers+text", text=[f"{name}: {size:g} × {size:g}"],
+            textposition="middle right", marker={"color": colour, "symbol": "square", "size": 11}, hoverinfo="skip",
+        )
     size = _canvas(figure, (-beyond, w * 1.9 + beyond), (-beyond, h + beyond), width=640, largest=340 / w)
     words = ", ".join(f"{name} {size:g} pixels" for name, size in fields.items())
     return finish(figure, title, f"Squares over a face of {w} pixels: {words}.", **size)

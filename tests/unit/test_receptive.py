@@ -9,7 +9,16 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from fer_lab.receptive import Field, FieldError, box_filters, effective_field, effective_size, ledger, receptive_field, trace
+from fer_lab.receptive import (
+    Field,
+    FieldError,
+    box_filters,
+    effective_field,
+    effective_size,
+    ledger,
+    receptive_field,
+    trace,
+)
 
 SIZE = 64
 
@@ -31,7 +40,7 @@ def stack(*layers):
     (stack(3, 3, "pool", 3, 3, "pool"), 48, 16),  # Deep-Emotion's features
     (stack("s5", "s5", "pool", "s5", "s5", "pool"), 96, 28),  # Kuo's compact network; the paper prints 36
     (stack("s5", "pool", "s5", "pool"), 96, 16),  # DTAN, as the same paper prints
-    (stack("s3", "s3", "pool", "s3", "s3", "pool", *["s3"] * 3, "pool", *["s3"] * 3), 128, 92),  # VGG16, ten convolutions
+    (stack("s3", "s3", "pool", "s3", "s3", "pool", *["s3"] * 3, "pool", *["s3"] * 3), 128, 92),  # VGG16
 ])
 def test_numbers_of_the_papers(network, side, size):
     assert receptive_field(network, (1, side, side)).size == size
