@@ -159,6 +159,13 @@ def test_readme_is_current():
     assert written == pages.readme(ROOT), "README.md is made from nbs/index.ipynb: run `make readme`"
 
 
+def test_numbers_in_the_readme_are_those_of_the_record():
+    card = read(ROOT / "fer_lab" / "zoo" / "stn-fer2013" / "card.json")
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    for side in ("val_tta", "test", "test_without_repeats"):
+        assert f"{100 * card[side]['war']:.1f} %" in text, f"nbs/index.ipynb says something else than the card ({side})"
+
+
 # ---- sources
 
 @pytest.mark.skipif(os.name == "nt", reason="nbdev writes Windows line ends there")
