@@ -197,7 +197,7 @@ def sample_identity(seed: int, subject: np.ndarray) -> np.ndarray:  # float32 [N
     masculine = (1.6 * (2 * u[:, 0] - 1)).clip(-1, 1)
     age = u[:, 1]
     young, old = ((0.22 - age) / 0.22).clip(0, 1), ((age - 0.68) / 0.32).clip(0, 1)
-    own = table[:, 0] + table[:, 1] * bell(u[:, 12:].reshape(len(u), -1, 2))
+    own = table[:, 0] + table[:, 1] * bell(u[:, 12:].reshape(len(u), len(table), 2))
     own = own + masculine[:, None] * table[:, 2] + young[:, None] * table[:, 3] + old[:, None] * table[:, 4]
     return dress(own.astype(np.float32), u[:, 2:12], masculine, young, old)
 
@@ -918,7 +918,8 @@ def draw_beard(c: Canvas, a: dict, k: dict) -> None:
     full = smooth((a["beard"] - 0.3) * 4)
     chin = edge(c, c.y - line, 5) * edge(c, c.distance + 0.05 * full, 3)
     t, (lip, *_) = lip_lines(a, c.x)
-    lip = edge(c, 0.050 - 0.028 * t * t - (c.y - lip + 0.036 - 0.020 * t * t).abs(), 3) * edge(c, corner + 0.02 - c.x, 6)
+    lip = edge(c, 0.050 - 0.028 * t * t - (c.y - lip + 0.036 - 0.020 * t * t).abs(), 3)
+    lip = lip * edge(c, corner + 0.02 - c.x, 6)
     hair = torch.maximum(chin * a["beard"], lip * a["moustache"])
     grain = wave(c.x * 17 + 2.3 * wave(c.y * 5)) * wave(c.y * 13 + 1.7 * wave(c.x * 7))
     hair = hair * (0.90 + 0.10 * grain)
@@ -1240,6 +1241,7 @@ def au_ceiling(
     aus = aus.reshape(len(aus), -1)
     oracle = RandomForestClassifier(200, min_samples_leaf=2, random_state=0).fit(aus[:n], labels[:n])
     right = oracle.predict(aus[n:]) == labels[n:]
-    names = {"class": np.array(classes)[labels[n:]], "intensity": np.array(list(INTENSITIES))[level[n:]], "right": right}
-    table = pd.DataFrame(names).pivot_table(values="right", index="class", columns="intensity", margins=True, margins_name="all")
+    rows = {"class": np.array(classes)[labels[n:]], "intensity": np.array(list(INTENSITIES))[level[n:]]}
+    table = pd.DataFrame(rows | {"right": right}).pivot_table(
+        values="right", index="class", columns="intensity", margins=True, margins_name="all")
     return table.loc[[*classes, "all"], [*INTENSITIES, "all"]], float(right.mean())
