@@ -275,9 +275,9 @@ def synthetic_recipe(
     norm: str = "batch",  # "batch" (ours) or "none" (the paper)
 ) -> tuple[dict, Recipe]:  # arguments of DeepEmotion; how to train it
     "Network and recipe for drawn faces, small enough for a lesson."
-    model = {"warp": "features", "localisation": "fc1000", "norm": norm, "dropout": 0.2}
+    model = {"warp": "features", "localisation": "fc1000", "norm": norm, "dropout": 0.0}
     augment = Augment(flip=0.5, rotate=5, translate=0.04, scale=0.05, light=0.1)
-    return model, Recipe(epochs=12, batch=32, lr=2e-3, augment=augment)
+    return model, Recipe(epochs=12, batch=16, lr=1e-3, augment=augment)
 
 # %% ../../nbs/papers/06_stn.ipynb #cell-082
 class ThetaWatch:
