@@ -450,7 +450,7 @@ def brow_points(a: dict, m: dict, both: dict) -> dict:
     x3 = a["brow_gap"] + a["brow_length"] - 0.015 * m["AU4"]
     y, arch, tilt = a["brow_height"], a["brow_arch"], a["brow_tilt"]
     down = m["AU4"] * (1 - 0.75 * m["AU1"])                 # corrugator against frontalis: the inner end stays up
-    y0 = y - 0.002 - 0.115 * m["AU1"] + 0.105 * down + 0.055 * m["AU9"] - 0.010 * m["AU2"]
+    y0 = y - 0.007 - 0.115 * m["AU1"] + 0.105 * down + 0.055 * m["AU9"] - 0.010 * m["AU2"]
     y1 = y - 0.6 * arch - 0.070 * m["AU1"] - 0.055 * m["AU2"] + 0.080 * down + 0.035 * m["AU9"] \
         + 0.012 * m["AU1"] * m["AU4"]
     y2 = y - arch - tilt - 0.010 * m["AU1"] - 0.110 * m["AU2"] + 0.045 * m["AU4"] + 0.008 * m["AU6"]
@@ -505,7 +505,7 @@ def mouth_points(a: dict, m: dict, both: dict) -> dict:
     x = a["mouth_width"] + 0.088 * m["AU12"] + 0.090 * m["AU20"] + 0.018 * m["AU14"] + 0.008 * m["AU15"] \
         - 0.030 * both["AU23"] - 0.012 * both["AU24"] - 0.040 * both["AU27"] - 0.018 * both["AU26"] \
         - 0.010 * both["AU17"]
-    y = a["mouth_height"] - 0.005 + a["slant"] * a["side"] - 0.098 * m["AU12"] + 0.072 * m["AU15"] + 0.018 * m["AU20"] \
+    y = a["mouth_height"] - 0.009 + a["slant"] * a["side"] - 0.098 * m["AU12"] + 0.072 * m["AU15"] + 0.018 * m["AU20"] \
         - 0.024 * m["AU14"] + 0.012 * both["AU17"] + 0.42 * a["jaw"] + 0.014 * m["AU10"] + 0.012 * m["AU9"]
     middle = a["mouth_height"] + 0.006 - 0.030 * both["AU17"] - 0.010 * both["AU12"] - 0.028 * both["AU10"] \
         - 0.020 * both["AU9"] + 0.006 * both["AU15"] + 0.06 * a["jaw"]
@@ -750,7 +750,7 @@ def draw_skin(c: Canvas, a: dict, k: dict) -> None:
 def draw_fold(c: Canvas, a: dict) -> None:
     "The nasolabial fold, from the wing of the nose past the corner of the mouth."
     w = c.window(0.08, 0.62, 0.05, 0.92)
-    fold = 0.10 + 0.9 * a["lines"] + 0.75 * a["AU12"] + 1.00 * a["AU11"] + 0.55 * a["AU10"] + 0.40 * a["AU9"] \
+    fold = 0.08 + 0.7 * a["lines"] + 0.75 * a["AU12"] + 1.00 * a["AU11"] + 0.55 * a["AU10"] + 0.40 * a["AU9"] \
         + 0.20 * a["AU20"] + 0.15 * a["AU15"]
     top, low = a["ala y"] - 0.05, a["corner y"] + 0.05
     t = (w.y - top) / (low - top)
