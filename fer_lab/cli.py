@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -26,10 +26,6 @@ from typer.core import TyperGroup
 import fer_lab
 from .settings import BUDGETS, DATASETS, LabError, Settings, SettingsError, load_settings, short_path
 from .workspace import Written, find_home, package_home, write_lab
-
-if TYPE_CHECKING:
-    from fer_lab.report import Report
-    from fer_lab.scoreboard import Score
 
 # %% auto #0
 __all__ = ['app', 'SETTING', 'Datasets', 'Budgets', 'Views', 'Dataset', 'Budget', 'DataDir', 'Seed', 'Device', 'data_app',
@@ -174,14 +170,14 @@ def data_check(dataset: Annotated[Datasets, typer.Argument(help="Which data set.
 NUMBERS = ("", "accuracy", "95 % interval", "mean recall", "macro F1", "images", "opened")
 
 
-def numbers_of(name: str, score: Report | Score, opened: str) -> tuple[str, ...]:
+def numbers_of(name: str, score: Any, opened: str) -> tuple[str, ...]:
     "A row of figures."
     low, high = score.interval
     return (name, f"{score.war:.2%}", f"{low:.1%} to {high:.1%}", f"{score.uar:.2%}", f"{score.macro_f1:.2%}",
             f"{score.n:,}", opened)
 
 
-def report_table(reports: Mapping[str, Report]) -> Table:
+def report_table(reports: Mapping[str, Any]) -> Table:
     "Reports as rows: validation, test, test without repeats."
     rows = []
     for side, report in reports.items():
@@ -275,7 +271,7 @@ def _train(model: str, settings: Settings, folder: Path, epochs: int | None, tta
 CLOSE = 0.002  # accuracy may move by this much with another processor or library: rounding flips images near a border
 
 
-def compare(report: Report, said: float) -> tuple[bool, str]:
+def compare(report: Any, said: float) -> tuple[bool, str]:
     "Whether a report gives the number that its card says, and what to tell."
     flips = abs(round(report.war * report.n) - round(said * report.n))
     if not flips:
@@ -343,8 +339,9 @@ def run_command(
 
 def score_lines(scores: list[Score]) -> Table:
     "The scoreboard in a terminal."
-    rows = [numbers_of(f"{score.origin}: {score.name}", score, f"{score.facts['test_openings']}×") for score in scores]
-    return grid(NUMBERS, rows)
+    opened = [score.facts["test_openings"] for score in scores]
+    return grid(NUMBERS, (numbers_of(f"{score.origin}: {score.name}", score, f"{times}×" if times.isdigit() else times)
+                          for score, times in zip(scores, opened, strict=True)))
 
 # %% ../nbs/library/22_cli.ipynb #cell-035
 def lab_folder(folder: Path | None) -> tuple[Path, Written | None]:  # what to open; what was written

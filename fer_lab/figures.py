@@ -78,8 +78,10 @@ def alt_text(figure: go.Figure) -> str:  # "" where there is none
 # %% ../nbs/library/14_figures.ipynb #cell-013
 def template() -> go.layout.Template:
     "The look of every figure: transparent, readable on light and dark, little ink."
-    axis = {"gridcolor": FAINT, "zeroline": False, "linecolor": INK, "ticks": "", "automargin": True,
-            "title": {"standoff": 8, "font": {"size": 13}}}
+    axis = {
+        "gridcolor": FAINT, "zeroline": False, "linecolor": INK, "ticks": "", "automargin": True,
+        "ticklabelstandoff": 5, "title": {"standoff": 8, "font": {"size": 13}},
+    }
     layout = {
         "paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)", "colorway": list(SERIES),
         "font": {"family": "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif", "size": 13, "color": INK},
@@ -259,7 +261,7 @@ def heatmaps(
     *,
     title: str,  # the finding
     rows: Sequence[str] | None = None,  # a name for each face; by default its class
-    room: int = 26_000,  # bytes of heat; more than that is drawn in coarser cells, and the figure says so
+    room: int | None = None,  # bytes of heat; more is drawn in coarser cells, and the figure says so
 ) -> Figure:
     "Faces beside heat maps over the same faces: orange speaks for the class, blue against."
     tiles = _pixels(faces)
@@ -268,6 +270,7 @@ def heatmaps(
     wrong = {name: list(heat.shape) for name, heat in maps.items() if tuple(heat.shape) != (n, h, w)}
     if wrong or not maps:
         raise FigureError(f"every map must be [{n}, {h}, {w}], one for each face; got {wrong or 'no maps'}.")
+    room = room or max(12_000, 46_000 - 600 * n * (len(maps) + 1))  # what the faces leave of 50 kB
     cell = max(1, int(np.ceil(np.sqrt(n * len(maps) * (h + gap) * (w + gap) * 4 / 3 / room))))
     heat = {name: relative(_coarser(np.asarray(relative(values, name)), cell)) if cell > 1 else relative(values, name)
             for name, values in maps.items()}

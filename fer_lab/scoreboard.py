@@ -10,7 +10,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from importlib.resources import files
 from pathlib import Path
@@ -23,7 +23,7 @@ from .trainer import Run
 from .trial import TrialRecord, findings, load_record
 
 # %% auto #0
-__all__ = ['UNKNOWN', 'FACTS', 'EMPTY', 'TONES', 'LEADS', 'Score', 'find_seed', 'machine_of', 'read_score', 'Records',
+__all__ = ['UNKNOWN', 'FACTS', 'CHOSE', 'EMPTY', 'TONES', 'LEADS', 'Score', 'facts_of_run', 'machine_of', 'read_score', 'Records',
            'read_records', 'Outcome', 'RunState', 'write_state', 'read_state', 'scale_of', 'whiskers', 'esc', 'table',
            'section', 'fact', 'score_row', 'score_table', 'run_rows', 'curve_part', 'trial_part', 'duration',
            'notebook_part', 'conditions_part', 'headline', 'read_recorded', 'recorded_part', 'asset', 'parts_of',
@@ -51,15 +51,20 @@ class Score:
 FACTS = ("faces", "protocol", "split", "selection", "tta", "seed", "test_openings")
 
 
-def find_seed(folder: Path, root: Path) -> str:
-    "The seed in the config of the run that `folder` belongs to; '' where there is none up to `root`."
+CHOSE = "these images chose the epoch: no test"
+
+
+def facts_of_run(folder: Path, root: Path) -> dict:
+    "What the config of the run that `folder` belongs to can add to a report; nothing where there is no run up to `root`."
     for place in (folder, *folder.parents):
         try:
-            return str(json.loads((place / "config.json").read_text(encoding="utf-8"))["recipe"]["seed"])
+            config = json.loads((place / "config.json").read_text(encoding="utf-8"))
+            known = {key: config[key] for key in ("faces", "protocol", "split") if key in config}
+            return {**known, "seed": config["recipe"]["seed"]}
         except (OSError, ValueError, KeyError, TypeError):
             if place == root:
-                return ""
-    return ""
+                return {}
+    return {}
 
 
 def machine_of(context: dict) -> str:
@@ -75,7 +80,9 @@ def read_score(folder: Path, root: Path) -> Score:
     path = folder / "report.json"
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-        context = {"seed": find_seed(folder, root), **record["context"]}
+        context = {**facts_of_run(folder, root), **record["context"]}
+        if record["name"].endswith(", val"):
+            context = {"selection": CHOSE, "test_openings": 0, **context}
         facts = {key: str(context.get(key, "")) or UNKNOWN for key in FACTS}
         numbers = [float(record[key]) for key in ("war", "uar", "macro_f1")]
         low, high = map(float, record["interval_95"]["war"])
@@ -97,6 +104,7 @@ class Records:
 
 def read_records(
     root: Path,  # runs/<time>/records
+    recorded: bool = False,  # whether trials are to be labelled "recorded"
 ) -> Records:
     "Reports, runs and trials below `root`, in order of their paths."
     found = Records()
@@ -107,7 +115,7 @@ def read_records(
             elif path.name == "metrics.jsonl":
                 _add_run(found, path.parent, root)
             elif _is_trial(path):
-                found.trials.append(load_record(path))
+                found.trials.append(replace(load_record(path), recorded=recorded))
         except (LabError, OSError, ValueError, KeyError) as error:
             found.problems.append(str(error).replace(f"{root}/", ""))
     return found
@@ -335,7 +343,7 @@ def headline(state: RunState) -> tuple[str, str]:
 # %% ../nbs/library/19_scoreboard.ipynb #cell-033
 def read_recorded() -> Records:
     "The records that came with the package."
-    return read_records(Path(str(files("fer_lab") / "zoo")))
+    return read_records(Path(str(files("fer_lab") / "zoo")), recorded=True)
 
 
 def recorded_part(recorded: Records) -> str:

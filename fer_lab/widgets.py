@@ -78,10 +78,14 @@ def as_images(
     "Faces as a widget takes them. WidgetError for another shape or type, or for too many."
     images = torch.as_tensor(images).cpu()
     if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 1:
-        raise WidgetError(f"a widget shows grey faces, uint8 [N, 1, H, W]; got {images.dtype} {list(images.shape)}. "
-                          "FaceSet.batch(indices) gives them; fer_lab.augment.to_uint8 turns floats back into bytes.")
+        raise WidgetError(
+            f"a widget shows grey faces, uint8 [N, 1, H, W]; got {images.dtype} {list(images.shape)}. "
+            "FaceSet.batch(indices) gives them; fer_lab.augment.to_uint8 turns floats back into bytes."
+        )
     if len(images) > MOST_FACES:
-        raise WidgetError(f"a widget shows up to {MOST_FACES} faces; got {len(images)}. Choose some: images[:{MOST_FACES}].")
+        raise WidgetError(
+            f"a widget shows up to {MOST_FACES} faces; got {len(images)}. Choose some: images[:{MOST_FACES}]."
+        )
     return images.contiguous()
 
 
@@ -113,7 +117,9 @@ def theta_probabilities(
     answer = getattr(model, "warp_with", model)
     with at_rest(model):
         x = to_float(image.to(device_of(model)))
-        parts = [answer(x.expand(len(some), -1, -1, -1), some).float().softmax(1).cpu() for some in thetas.to(x).split(batch)]
+        parts = [
+            answer(x.expand(len(some), -1, -1, -1), some).float().softmax(1).cpu() for some in thetas.to(x).split(batch)
+        ]
     return torch.cat(parts).numpy()
 
 # %% ../nbs/library/13_widgets.ipynb #cell-021
@@ -127,6 +133,7 @@ def theta_from(rotation: Tensor, log_scale: Tensor, x: Tensor, y: Tensor) -> Ten
 @dataclass(frozen=True)
 class Lattice:
     "Regular positions of the frame. Each axis: lowest, highest, how many."
+
     rotation: tuple[float, float, int] = (-40.0, 40.0, 9)  # degrees, clockwise
     scale: tuple[float, float, int] = (0.7, 1.4, 5)  # times the size, equal ratios
     shift: tuple[float, float, int] = (-0.4, 0.4, 9)  # to the right and down, in half pictures
@@ -136,8 +143,10 @@ class Lattice:
 def axes(self: Lattice) -> list[dict]:  # rotation, log scale, x, y
     "What the page needs to find its way in the lattice."
     low, high, steps = self.scale
-    return [dict(low=float(low), high=float(high), steps=steps) for low, high, steps in
-            (self.rotation, (np.log(low), np.log(high), steps), self.shift, self.shift)]
+    return [
+        dict(low=float(low), high=float(high), steps=steps)
+        for low, high, steps in (self.rotation, (np.log(low), np.log(high), steps), self.shift, self.shift)
+    ]
 
 
 @patch
@@ -149,6 +158,7 @@ def thetas(self: Lattice) -> Tensor:  # float32 [P, 2, 3], the last axis (y) cha
 # %% ../nbs/library/13_widgets.ipynb #cell-028
 class FaceWidget(anywidget.AnyWidget):
     "What the widgets of the lab share: faces to choose from, their classes, and an answer."
+
     faces = traitlets.Unicode().tag(sync=True)  # the pixels, base64
     shape = traitlets.List().tag(sync=True)  # [N, 1, H, W]
     labels = traitlets.List().tag(sync=True)  # one a face, -1 for unknown
@@ -163,8 +173,14 @@ class FaceWidget(anywidget.AnyWidget):
         labels = [-1] * len(self.images) if labels is None else [int(label) for label in labels]
         if len(labels) != len(self.images):
             raise WidgetError(f"{len(self.images)} faces need as many labels (-1: unknown), or none; got {len(labels)}")
-        super().__init__(faces=packed(self.images), shape=list(self.images.shape), classes=list(classes),
-                         colours=colours_of(classes), labels=labels, **traits)
+        super().__init__(
+            faces=packed(self.images),
+            shape=list(self.images.shape),
+            classes=list(classes),
+            colours=colours_of(classes),
+            labels=labels,
+            **traits,
+        )
 
     @traitlets.validate("face")
     def _in_range(self, proposal):
@@ -188,6 +204,7 @@ def replied(
 # %% ../nbs/library/13_widgets.ipynb #cell-033
 class ThetaWidget(FaceWidget):
     "Drag a spatial transformer's sampling grid over a face and see the network's answer."
+
     theta = traitlets.List([1.0, 0.0, 0.0, 0.0, 1.0, 0.0]).tag(sync=True)  # row by row
     network = traitlets.List().tag(sync=True)  # for each face: theta and probabilities of the network's own choice
     limits = traitlets.Dict().tag(sync=True)  # how far the reader may go; empty: as far as the view allows
@@ -247,13 +264,16 @@ def refresh(self: ThetaWidget) -> None:
     x = to_float(self.images.to(device_of(self.model)))
     with at_rest(self.model):
         chosen = self.theta_of(x) if self.theta_of and len(x) else torch.eye(2, 3).expand(len(x), 2, 3)
-    self.network = [{"theta": theta.flatten().tolist(), "probabilities": rounded(self.probabilities(theta, i))}
-                    for i, theta in enumerate(chosen.detach().float().cpu())]
+    self.network = [
+        {"theta": theta.flatten().tolist(), "probabilities": rounded(self.probabilities(theta, i))}
+        for i, theta in enumerate(chosen.detach().float().cpu())
+    ]
     self._answer(again=True)
 
 # %% ../nbs/library/13_widgets.ipynb #cell-043
 def lattice_error(
-    model, image: Tensor,  # uint8 [1, H, W]
+    model,
+    image: Tensor,  # uint8 [1, H, W]
     lattice: Lattice,
     table: np.ndarray,  # float [P, K], the answers on the lattice
     tries: int = 200,
@@ -280,25 +300,52 @@ def frozen_theta(
         tables.append(np.round(table * 255).astype(np.uint8))
         errors.append(lattice_error(widget.model, widget.images[face], lattice, tables[-1] / 255))
     typical, worst = (100 * np.quantile(errors, q) if faces else 0 for q in (0.5, 0.95))
-    note = (f"Precomputed for {len(thetas):,} frames a face, interpolated in between: half of the answers are within "
-            f"{typical:.1f} percentage points of the network’s own, 95 % within {worst:.1f}.")
+    note = (
+        f"Precomputed for {len(thetas):,} frames a face and interpolated: half of the answers within "
+        f"{typical:.1f} percentage points, 95 % within {worst:.1f}."
+    )
     values = chosen_faces(widget, faces) | dict(
-        theta=widget.theta, network=[widget.network[face] for face in faces], caption=widget.caption,
-        limits=reach(lattice), frozen={"note": note})
-    data = {"axes": lattice.axes(), "lattice": [packed(np.frombuffer(zlib.compress(t.tobytes(), 9), np.uint8)) for t in tables]}
-    return page(THETA_VIEW, ("lattice.mjs", "theta_page.mjs", "frozen.mjs"), "thetaAnswers", values, data, "Where the network looks")
+        theta=widget.theta,
+        network=[widget.network[face] for face in faces],
+        caption=widget.caption,
+        limits=reach(lattice),
+        frozen={"note": note},
+    )
+    data = {
+        "axes": lattice.axes(),
+        "lattice": [packed(np.frombuffer(zlib.compress(t.tobytes(), 9), np.uint8)) for t in tables],
+    }
+    return page(
+        THETA_VIEW,
+        ("lattice.mjs", "theta_page.mjs", "frozen.mjs"),
+        "thetaAnswers",
+        values,
+        data,
+        "Where the network looks",
+    )
 
 # %% ../nbs/library/13_widgets.ipynb #cell-046
 def chosen_faces(widget: FaceWidget, faces: Sequence[int]) -> dict:
     "The shared state of a widget, of some of its faces only."
     images = widget.images[faces]
-    return dict(faces=packed(images), shape=list(images.shape), labels=[widget.labels[face] for face in faces],
-                classes=widget.classes, colours=widget.colours, face=faces.index(widget.face) if widget.face in faces else 0)
+    return dict(
+        faces=packed(images),
+        shape=list(images.shape),
+        labels=[widget.labels[face] for face in faces],
+        classes=widget.classes,
+        colours=widget.colours,
+        face=faces.index(widget.face) if widget.face in faces else 0,
+    )
 
 
 def reach(lattice: Lattice) -> dict:
     "How far a reader may move the frame before the lattice ends."
-    return {"rotation": lattice.rotation[:2], "scale": lattice.scale[:2], "x": lattice.shift[:2], "y": lattice.shift[:2]}
+    return {
+        "rotation": lattice.rotation[:2],
+        "scale": lattice.scale[:2],
+        "x": lattice.shift[:2],
+        "y": lattice.shift[:2],
+    }
 
 # %% ../nbs/library/13_widgets.ipynb #cell-048
 def page(
@@ -311,9 +358,12 @@ def page(
 ) -> str:
     "A self-contained page: a view, its look, its state and its answers. Nothing is loaded from anywhere."
     state = json.dumps({"traits": traits, "data": data}, separators=(",", ":")).replace("<", "\\u003c")
-    code = f"{view}\n{bundle(*extras)}\nstartPage(render, {answers}, JSON.parse(document.getElementById('state').textContent));"
+    state = "JSON.parse(document.getElementById('state').textContent)"
+    code = f"{view}\n{bundle(*extras)}\nstartPage(render, {answers}, {state});"
     if "</script" in code:
-        raise ValueError("a front-end file contains '</script', which would end the script of the page; write '<\\/script'")
+        raise ValueError(
+            "a front-end file contains '</script', which would end the script of the page; write '<\\/script'"
+        )
     return PAGE.format(title=html.escape(title), css=FaceWidget._css, state=state, code=code)
 
 
@@ -336,8 +386,10 @@ def frozen(
     "The page as an <iframe> that holds it."
     if path is not None:
         write_atomic(path, text)
-    return (f'<iframe srcdoc="{html.escape(text)}" title="{html.escape(title)}" '
-            f'style="width: 100%; max-width: 962px; height: {height}px; border: 0; display: block"></iframe>')
+    return (
+        f'<iframe srcdoc="{html.escape(text)}" title="{html.escape(title)}" '
+        f'style="width: 100%; max-width: 962px; height: {height}px; border: 0; display: block"></iframe>'
+    )
 
 # %% ../nbs/library/13_widgets.ipynb #cell-051
 @patch
@@ -398,8 +450,13 @@ def occlusion_table(
     x = to_float(image.to(device_of(model)))[None]
     found = occlusion_map(Watched(model, watch), x, window=window, stride=stride, batch=batch)
     answers, flips = torch.cat(seen), found["flips"][0].flatten()
-    return dict(table=answers[-len(flips):].numpy(), whole=answers[0].numpy(), flips=np.where(flips < 0, 255, flips).astype(np.uint8),
-                rows=found["rows"].tolist(), columns=found["columns"].tolist())
+    return dict(
+        table=answers[-len(flips) :].numpy(),
+        whole=answers[0].numpy(),
+        flips=np.where(flips < 0, 255, flips).astype(np.uint8),
+        rows=found["rows"].tolist(),
+        columns=found["columns"].tolist(),
+    )
 
 # %% ../nbs/library/13_widgets.ipynb #cell-064
 class Newest:
@@ -443,6 +500,7 @@ def wait(self: Newest, timeout: float | None = None) -> None:  # seconds
 # %% ../nbs/library/13_widgets.ipynb #cell-068
 class OcclusionWidget(FaceWidget):
     "Slide a square over a face: what does hiding a part cost, and where does the answer flip?"
+
     window = traitlets.Int(8).tag(sync=True)  # pixels
     stride = traitlets.Int(4).tag(sync=True)  # pixels
     target = traitlets.Int(-1).tag(sync=True)  # the class to watch; -1: the network's own answer
@@ -511,8 +569,12 @@ def _answer(self: OcclusionWidget, request, check) -> None:  # in the thread
 
 def encoded(found: dict) -> dict:
     "An occlusion table as it travels: probabilities in steps of 1/255, as base64."
-    return {**found, "table": packed(np.round(found["table"] * 255).astype(np.uint8)), "flips": packed(found["flips"]),
-            "whole": rounded(found["whole"])}
+    return {
+        **found,
+        "table": packed(np.round(found["table"] * 255).astype(np.uint8)),
+        "flips": packed(found["flips"]),
+        "whole": rounded(found["whole"]),
+    }
 
 # %% ../nbs/library/13_widgets.ipynb #cell-073
 def frozen_occlusion(
@@ -523,12 +585,41 @@ def frozen_occlusion(
 ) -> str:  # a page
     "A page that shows the widget for a few faces, sizes and steps of the square."
     faces = list(range(len(widget.images)))[:3] if faces is None else list(faces)
-    answers = [dict(face=i, window=window, stride=stride, **encoded(occlusion_table(widget.model, widget.images[face], window, stride)))
-               for i, face in enumerate(faces) for window in windows for stride in strides]
-    start = {name: value if value in offered else offered[len(offered) // 2]
-             for name, value, offered in (("window", widget.window, windows), ("stride", widget.stride, strides))}
-    note = f"Precomputed: squares of {', '.join(map(str, windows))} pixels in steps of {' and '.join(map(str, strides))}."
-    traits = chosen_faces(widget, faces) | start | dict(
-        target=widget.target, windows=list(windows), strides=list(strides), scale=widget.scale, progress=1, frozen={"note": note})
-    return page(OCCLUSION_VIEW, ("occlusion_page.mjs", "frozen.mjs"), "occlusionAnswers", traits, {"answers": answers},
-                "What hiding a part of the face costs")
+    answers = [
+        dict(
+            face=i,
+            window=window,
+            stride=stride,
+            **encoded(occlusion_table(widget.model, widget.images[face], window, stride)),
+        )
+        for i, face in enumerate(faces)
+        for window in windows
+        for stride in strides
+    ]
+    start = {
+        name: value if value in offered else offered[len(offered) // 2]
+        for name, value, offered in (("window", widget.window, windows), ("stride", widget.stride, strides))
+    }
+    note = (
+        f"Precomputed: squares of {', '.join(map(str, windows))} pixels in steps of {' and '.join(map(str, strides))}."
+    )
+    traits = (
+        chosen_faces(widget, faces)
+        | start
+        | dict(
+            target=widget.target,
+            windows=list(windows),
+            strides=list(strides),
+            scale=widget.scale,
+            progress=1,
+            frozen={"note": note},
+        )
+    )
+    return page(
+        OCCLUSION_VIEW,
+        ("occlusion_page.mjs", "frozen.mjs"),
+        "occlusionAnswers",
+        traits,
+        {"answers": answers},
+        "What hiding a part of the face costs",
+    )

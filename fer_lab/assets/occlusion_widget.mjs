@@ -1,6 +1,6 @@
 // The view of OcclusionWidget: a square slides over the face; what does hiding cost, and where does the answer flip?
 import { borders, colourScale, drops, finding, nearest, probabilitiesAt, strongest, worstOf } from "./occlusion.mjs";
-import { announcer, bars, bitmap, bytes, el, faceStrip, frame, greys, panel, percent, screen, slider, statusLine } from "./parts.mjs";
+import { announcer, answerPanel, bars, bitmap, bytes, el, faceStrip, frame, greys, percent, screen, slider, statusLine } from "./parts.mjs";
 
 const UNCHANGED = 255;
 
@@ -185,9 +185,9 @@ function render({ model, el: root }) {
   node.append(
     el("div", { class: "fl-head" }, strip.node, el("label", { class: "fl-choice" }, "Watch ", choose)),
     el("div", { class: "fl-stage" },
-      panel("What hiding costs", cost.canvas, key),
-      panel("Where the answer flips", flip.canvas, flipped),
-      panel("What it answers with the square there", verdict, chart.node, el("p", { class: "fl-hint fl-legend" }, el("i", { class: "fl-tick" }), " nothing hidden", labels.some((label) => label >= 0) ? " \u2003✓ the label" : null))),
+      answerPanel("What hiding costs", cost.canvas, key),
+      answerPanel("Where the answer flips", flip.canvas, flipped),
+      answerPanel("What it answers with the square there", verdict, chart.node, el("p", { class: "fl-hint fl-legend" }, el("i", { class: "fl-tick" }), " nothing hidden", labels.some((label) => label >= 0) ? " \u2003✓ the label" : null))),
     el("div", { class: "fl-controls" }, el("div", { class: "fl-sliders" }, sliders.window.node, sliders.stride.node),
       el("div", { class: "fl-finding" }, words, el("p", { class: "fl-hint" }, "Each place stands for the square with its middle there. Point at it, or use the arrow keys."))),
     status.node, voice.node);

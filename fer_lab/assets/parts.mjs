@@ -70,6 +70,13 @@ export function panel(title, ...children) {
   return el("section", { class: "fl-panel" }, el("h4", {}, title), ...children);
 }
 
+// A panel that shows answers: it fades while a newer answer is awaited.
+export function answerPanel(title, ...children) {
+  const node = panel(title, ...children);
+  node.classList.add("fl-answer");
+  return node;
+}
+
 // One face to choose among several: native radio buttons, so that arrow keys and screen readers just work.
 export function faceStrip(pictures, shape, names, chosen, pick) {
   const group = freshName("fl-face");

@@ -1,7 +1,7 @@
 // The view of ThetaWidget: a sampling grid to drag over the face. The network answers in Python (or from a lattice).
 import { IDENTITY, apply, grip, gridLines, handles, corners, partsOf, sameTheta, stage, thetaOf, warp } from "./geometry.mjs";
 import { LIMITS, dragged, inWords, pinched, pressed, winner } from "./moves.mjs";
-import { announcer, bars, bitmap, el, faceStrip, frame, freshName, greys, panel, percent, screen, slider, statusLine } from "./parts.mjs";
+import { announcer, answerPanel, bars, bitmap, el, faceStrip, frame, freshName, greys, panel, percent, screen, slider, statusLine } from "./parts.mjs";
 
 const EXTENT = 1.32;
 const YOURS = "#2f7fc1"; // the colours of fer_lab.figures.SERIES
@@ -264,7 +264,7 @@ function render({ model, el: root }) {
     el("div", { class: "fl-stage" },
       panel("Where to look", scene.canvas, el("p", { class: "fl-hint", id: hint }, "Drag the frame; corners scale, the knob turns. Keys: arrows, + −, [ ]")),
       panel("What the network then sees", result.canvas, el("p", { class: "fl-hint" }, model.get("caption"))),
-      panel("What it answers", verdict, chart.node, el("p", { class: "fl-hint fl-legend" }, el("i", { class: "fl-tick" }), " with the network’s own theta", labels.some((label) => label >= 0) ? " \u2003✓ the label" : null))),
+      answerPanel("What it answers", verdict, chart.node, el("p", { class: "fl-hint fl-legend" }, el("i", { class: "fl-tick" }), " with the network’s own theta", labels.some((label) => label >= 0) ? " \u2003✓ the label" : null))),
     el("div", { class: "fl-controls" },
       el("div", { class: "fl-sliders" }, ...Object.values(sliders).map((one) => one.node)),
       el("div", { class: "fl-thetas" }, yours.node, networks.node)),

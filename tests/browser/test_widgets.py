@@ -282,6 +282,7 @@ widget = ThetaWidget(Peephole(), images, {CLASSES}, labels=[0, 1, 2])
 widget
 '''
 ASK = "widget.theta, widget.face"
+BUSY = "from pathlib import Path\nwhile not Path('enough').exists():\n    time.sleep(0.1)"
 BREAK = "def broken(x, theta):\n    raise RuntimeError('the network is on strike')\nwidget.model.warp_with = broken"
 HIDE = f'''class Slow(Peephole):
     def forward(self, x):
@@ -296,7 +297,7 @@ HIDDEN = "hiding.newest.wait(); hiding.window, hiding.stride, hiding.answer['win
 @pytest.fixture
 def live(lab, server):
     """A notebook with the widget, run in JupyterLab: (lab, the widget's cell)."""
-    cells = [nbformat.v4.new_code_cell(text) for text in (LIVE, ASK, BREAK, HIDE, HIDDEN)]
+    cells = [nbformat.v4.new_code_cell(text) for text in (LIVE, ASK, BUSY, BREAK, HIDE, HIDDEN)]
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), server[2] / "widget_test.ipynb")
     lab.open("widget_test.ipynb")
@@ -314,7 +315,7 @@ def run(lab, text: str):
     lab.wait(lambda state: state["kernel"] == "idle", 60, "the cell")
 
 
-def test_the_theta_widget_in_jupyterlab(live, widget, artifacts):
+def test_the_theta_widget_in_jupyterlab(live, server, widget, artifacts):
     lab, cell = live
     page, grid, status = lab.page, cell.locator("canvas[role=application]"), cell.locator(".fl-status")
 
@@ -326,7 +327,7 @@ def test_the_theta_widget_in_jupyterlab(live, widget, artifacts):
     assert theta[2] == pytest.approx(0.3, abs=0.02)
     page.wait_for_timeout(500)
     assert all(abs(a - b) <= 1 for a, b in zip(shown(cell), expected(widget, theta), strict=True))
-    page.screenshot(path=artifacts / "widget-theta-live.png")
+    cell.locator(".fer-lab-widget").screenshot(path=artifacts / "widget-theta-live.png")
     run(lab, ASK)
     output = lab.show(ASK).locator(".jp-OutputArea-output").inner_text()
     assert [float(n) for n in re.findall(r"-?[\d.]+", output)][2] == pytest.approx(theta[2], abs=0.01)
@@ -350,9 +351,19 @@ def test_the_theta_widget_in_jupyterlab(live, widget, artifacts):
         "e => [getComputedStyle(e).backgroundColor, getComputedStyle(e).color, e.style.colorScheme]")
     brightness = [sum(int(n) for n in re.findall(r"\d+", colour)[:3]) for colour in colours]
     assert brightness[0] < 200 < 500 < brightness[1] and scheme == "dark"
-    grid.scroll_into_view_if_needed()
-    page.screenshot(path=artifacts / "widget-theta-lab-dark.png")
+    cell.locator(".fer-lab-widget").screenshot(path=artifacts / "widget-theta-lab-dark.png")
     page.evaluate("() => window.jupyterapp.commands.execute('apputils:change-theme', { theme: 'JupyterLab Light' })")
+
+    # a kernel that is busy elsewhere: said in words, and answered later
+    lab.show(BUSY)
+    page.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-cell'); }")
+    lab.wait(lambda state: state["kernel"] == "busy", 60, "the kernel to be busy")
+    cell = lab.show(LIVE)
+    cell.get_by_role("button", name="Identity").click()
+    cell.get_by_text("No answer from Python yet").wait_for()
+    (server[2] / "enough").touch()
+    cell.get_by_text("Live: Python answered in").wait_for()
+    assert shown(cell) == expected(widget, [1, 0, 0, 0, 1, 0])
 
     # an error of the network is said in the widget, and the last answer stays
     before = shown(cell)
@@ -361,7 +372,7 @@ def test_the_theta_widget_in_jupyterlab(live, widget, artifacts):
     cell.get_by_role("button", name="What the network chose").click()
     cell.locator(".fl-status[data-state=error]").wait_for()
     assert "on strike" in status.inner_text() and shown(cell) == before
-    page.screenshot(path=artifacts / "widget-theta-error.png")
+    cell.locator(".fer-lab-widget").screenshot(path=artifacts / "widget-theta-error.png")
 
 
 def test_a_slow_map_shows_progress_and_gives_way_to_a_newer_one(live, artifacts):
@@ -372,11 +383,11 @@ def test_a_slow_map_shows_progress_and_gives_way_to_a_newer_one(live, artifacts)
     cell.get_by_role("slider", name="Step").fill("0")  # 1 pixel: 1,369 places, more than 20 batches
     cell.locator(".fl-status[data-state=busy]").wait_for()
     cell.get_by_text(re.compile(r"Computing … [1-9]\d? %")).wait_for()
-    lab.page.screenshot(path=artifacts / "widget-occlusion-busy.png")
+    cell.locator(".fer-lab-widget").screenshot(path=artifacts / "widget-occlusion-busy.png")
     cell.get_by_role("slider", name="Window").fill("14")  # 16 pixels
     cell.get_by_role("slider", name="Step").fill("3")  # 4 pixels
     cell.locator(".fl-status[data-state=done]").wait_for()
     assert "covered the face 81 times" in cell.locator(".fl-status").inner_text()
-    lab.page.screenshot(path=artifacts / "widget-occlusion-live.png")
+    cell.locator(".fer-lab-widget").screenshot(path=artifacts / "widget-occlusion-live.png")
     run(lab, HIDDEN)
     assert lab.show(HIDDEN).locator(".jp-OutputArea-output").inner_text() == "(16, 4, 16, 4)"

@@ -46,7 +46,7 @@ def train(folder, epochs=3, kept=True):
     lines = [{"epoch": i + 1, "loss": 2 - i / 9, "val_loss": 2.0, "val_war": 0.3 + i / 100, "val_uar": 0.3,
               "seconds": 1.0} for i in range(epochs)]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    (folder / "config.json").write_text(json.dumps({"recipe": {"seed": 11}}))
+    (folder / "config.json").write_text(json.dumps({"recipe": {"seed": 11}, "split": "abcdef"}))
     if kept:
         card = {"epoch": 3, "val": {"war": 0.32, "uar": 0.3, "n": 50}, "selection": "best val WAR",
                 "recipe": {"seed": 11}}
@@ -76,12 +76,13 @@ def test_scores_carry_what_makes_them_citable(folder):
     assert bare.facts["selection"] == bare.facts["seed"] == UNKNOWN
 
 
-def test_the_seed_is_taken_from_the_run_that_the_report_belongs_to(folder):
-    silent = report()
-    silent.context.pop("seed")
+def test_what_a_report_leaves_out_is_taken_from_its_run(folder):
+    silent = report("stn, val")
+    for key in ("seed", "split", "selection", "test_openings"):
+        silent.context.pop(key)
     silent.save(folder / "records" / "06_stn" / "run" / "val")
-    seeds = {score.facts["seed"] for score in read_records(folder / "records").scores if score.origin == "06_stn"}
-    assert seeds == {"4", "11"}
+    facts = next(score.facts for score in read_records(folder / "records").scores if score.name == "stn, val")
+    assert (facts["seed"], facts["split"], facts["test_openings"]) == ("11", "abcdef", "0") and "no test" in facts["selection"]
 
 
 def test_a_damaged_record_is_shown_and_hides_nothing(folder):
@@ -156,7 +157,7 @@ def test_trials_end_in_a_sentence(folder):
     record = run_trial(plan, run_one, folder / "work", progress=False)
     record.save(folder / "records" / "06_stn")
     page = write_page(folder, Records()).read_text()
-    assert "Does it help?" in page and "with against without" in page
+    assert "Does it help?" in page and "with against without" in page and "run live" in page
     assert read_records(folder / "records").trials[0].plan == plan
 
 
