@@ -337,7 +337,7 @@ def run_command(
     raise typer.Exit(1 if done.failed else 0)
 
 
-def score_lines(scores: list[Score]) -> Table:
+def score_lines(scores: list[Any]) -> Table:
     "The scoreboard in a terminal."
     opened = [score.facts["test_openings"] for score in scores]
     return grid(NUMBERS, (numbers_of(f"{score.origin}: {score.name}", score, f"{times}×" if times.isdigit() else times)

@@ -270,7 +270,7 @@ def heatmaps(
     wrong = {name: list(heat.shape) for name, heat in maps.items() if tuple(heat.shape) != (n, h, w)}
     if wrong or not maps:
         raise FigureError(f"every map must be [{n}, {h}, {w}], one for each face; got {wrong or 'no maps'}.")
-    room = room or max(12_000, 46_000 - 600 * n * (len(maps) + 1))  # what the faces leave of 50 kB
+    room = room or 44_000 - 0.2 * min(150_000, n * (len(maps) + 1) * h * w)  # what the faces leave of 50 kB
     cell = max(1, int(np.ceil(np.sqrt(n * len(maps) * (h + gap) * (w + gap) * 4 / 3 / room))))
     heat = {name: relative(_coarser(np.asarray(relative(values, name)), cell)) if cell > 1 else relative(values, name)
             for name, values in maps.items()}

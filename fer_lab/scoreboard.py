@@ -55,7 +55,7 @@ CHOSE = "these images chose the epoch: no test"
 
 
 def facts_of_run(folder: Path, root: Path) -> dict:
-    "What the config of the run that `folder` belongs to can add to a report; nothing where there is no run up to `root`."
+    "What the config of the run that `folder` belongs to can add to a report; {} where there is no run up to `root`."
     for place in (folder, *folder.parents):
         try:
             config = json.loads((place / "config.json").read_text(encoding="utf-8"))

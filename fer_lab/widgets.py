@@ -358,8 +358,8 @@ def page(
 ) -> str:
     "A self-contained page: a view, its look, its state and its answers. Nothing is loaded from anywhere."
     state = json.dumps({"traits": traits, "data": data}, separators=(",", ":")).replace("<", "\\u003c")
-    state = "JSON.parse(document.getElementById('state').textContent)"
-    code = f"{view}\n{bundle(*extras)}\nstartPage(render, {answers}, {state});"
+    parsed = "JSON.parse(document.getElementById('state').textContent)"
+    code = f"{view}\n{bundle(*extras)}\nstartPage(render, {answers}, {parsed});"
     if "</script" in code:
         raise ValueError(
             "a front-end file contains '</script', which would end the script of the page; write '<\\/script'"
