@@ -29,23 +29,33 @@ from .workspace import Written, find_home, package_home, write_lab
 
 # %% auto #0
 __all__ = ['app', 'SETTING', 'Datasets', 'Budgets', 'Views', 'Dataset', 'Budget', 'DataDir', 'Seed', 'Device', 'data_app',
-           'NUMBERS', 'CLOSE', 'out', 'comescape', 'LabGroup', 'grid', 'settings_command', 'data_list', 'data_check',
-           'numbers_of', 'report_table', 'choices_of', 'stamped', 'resumable', 'train', 'compare', 'evaluate',
-           'run_command', 'score_lines', 'lab_folder', 'tell_written', 'jupyter_command', 'lab_command']
+           'NUMBERS', 'CLOSE', 'out', 'aside', 'complain', 'LabGroup', 'grid', 'settings_command', 'data_list',
+           'data_check', 'numbers_of', 'report_table', 'choices_of', 'stamped', 'resumable', 'train', 'compare',
+           'evaluate', 'run_command', 'score_lines', 'lab_folder', 'tell_written', 'jupyter_command', 'lab_command']
 
 # %% ../nbs/library/22_cli.ipynb #cell-006
 def out() -> Console:
     "Standard output; wide enough for tables where there is no terminal to measure."
-    return Console(width=None if sys.stdout.isatty() else 130, highlight=False)
+    return Console(width=None if sys.stdout.isatty() else 130, highlight=False, force_jupyter=False)
 
 
-def comescape(message: str) -> None:
+def aside() -> Console:
+    "Standard error, for progress and complaints."
+    return Console(stderr=True, highlight=False, force_jupyter=False)
+
+
+def complain(message: str) -> None:
     "One message on standard error."
-    Console(stderr=True, highlight=False).print(f"[bold red]fer-lab:[/] {escape(message)}", soft_wrap=True)
+    aside().print(f"[bold red]fer-lab:[/] {escape(message)}", soft_wrap=True)
 
 # %% ../nbs/library/22_cli.ipynb #cell-007
 class LabGroup(TyperGroup):
     "The commands, with one place where a user's mistakes are answered."
+
+    def list_commands(self, ctx: typer.Context) -> list[str]:
+        "In the order in which a newcomer meets them."
+        order = ("lab", "run", "train", "evaluate", "data", "settings")
+        return sorted(super().list_commands(ctx), key=order.index)
 
     def invoke(self, ctx: typer.Context):
         for stream in (sys.stdout, sys.stderr):
@@ -56,10 +66,10 @@ class LabGroup(TyperGroup):
         except (LabError, OSError) as error:
             if os.environ.get("FER_LAB_DEBUG") or getattr(error, "errno", 0) == errno.EPIPE:
                 raise
-            comescape(str(error))
+            complain(str(error))
             raise typer.Exit(2 if isinstance(error, SettingsError) else 1) from None
         except KeyboardInterrupt:
-            comescape("stopped.")
+            complain("stopped.")
             raise typer.Exit(130) from None
 
 # %% ../nbs/library/22_cli.ipynb #cell-008
@@ -166,7 +176,7 @@ def data_check(dataset: Annotated[Datasets, typer.Argument(help="Which data set.
     console.print(verdict)
     raise typer.Exit(0 if complete else 1)
 
-# %% ../nbs/library/22_cli.ipynb #cell-021
+# %% ../nbs/library/22_cli.ipynb #cell-022
 NUMBERS = ("", "accuracy", "95 % interval", "mean recall", "macro F1", "images", "opened")
 
 
@@ -186,7 +196,7 @@ def report_table(reports: Mapping[str, Any]) -> Table:
         rows.append(numbers_of(name, report, f"{opened}×" if opened else ""))
     return grid(NUMBERS, rows)
 
-# %% ../nbs/library/22_cli.ipynb #cell-022
+# %% ../nbs/library/22_cli.ipynb #cell-023
 def choices_of(words: list[str]) -> dict[str, bool | int | float | str | None]:
     "`norm=none dropout=0.3` as arguments; numbers and true/false are read as such. Raises a usage error."
     choices = {}
@@ -202,7 +212,7 @@ def choices_of(words: list[str]) -> dict[str, bool | int | float | str | None]:
                 choices[key] = {"true": True, "false": False}.get(text.lower(), text)
     return choices
 
-# %% ../nbs/library/22_cli.ipynb #cell-024
+# %% ../nbs/library/22_cli.ipynb #cell-025
 def stamped(settings: Settings, name: str) -> Path:
     "A new folder for a run, named after the time and the model."
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
@@ -220,12 +230,12 @@ def resumable(again: str):
     try:
         yield
     except KeyboardInterrupt:
-        comescape(f"stopped. To go on:  {again}")
+        complain(f"stopped. To go on:  {again}")
         raise typer.Exit(130) from None
     finally:
         signal.signal(signal.SIGTERM, before)
 
-# %% ../nbs/library/22_cli.ipynb #cell-025
+# %% ../nbs/library/22_cli.ipynb #cell-026
 @app.command()
 def train(
     model: Annotated[str, typer.Argument(help="stn, plain, resnet18.")],
@@ -248,7 +258,7 @@ def train(
     settings = load_settings(dataset=dataset, budget=budget, data_dir=data_dir, seed=seed, device=device)
     _train(model, settings, out_dir or stamped(settings, model), epochs, {"flip": "flip"}.get(tta), choice or [])
 
-# %% ../nbs/library/22_cli.ipynb #cell-026
+# %% ../nbs/library/22_cli.ipynb #cell-027
 def _train(model: str, settings: Settings, folder: Path, epochs: int | None, tta: str | None, words: list[str]) -> None:
     if not sys.stderr.isatty():
         os.environ.setdefault("TQDM_MININTERVAL", "30")  # a log file gets a line now and then, not thousands
@@ -267,7 +277,7 @@ def _train(model: str, settings: Settings, folder: Path, epochs: int | None, tta
     console.print(report_table(done.reports))
     console.print(f"\nrun: {escape(short_path(done.run.folder))}", soft_wrap=True)
 
-# %% ../nbs/library/22_cli.ipynb #cell-027
+# %% ../nbs/library/22_cli.ipynb #cell-028
 CLOSE = 0.002  # accuracy may move by this much with another processor or library: rounding flips images near a border
 
 
@@ -281,7 +291,7 @@ def compare(report: Any, said: float) -> tuple[bool, str]:
         return True, f"{words}; that much is rounding on another machine."
     return False, f"{words}. That is more than rounding: other data, other weights or other code."
 
-# %% ../nbs/library/22_cli.ipynb #cell-028
+# %% ../nbs/library/22_cli.ipynb #cell-029
 @app.command()
 def evaluate(
     name: Annotated[str, typer.Argument(metavar="NAME_OR_FOLDER", help="A trained model of the package, or a run.")],
@@ -307,7 +317,7 @@ def evaluate(
         console.print(escape(words), soft_wrap=True)
     raise typer.Exit(0 if all(fine for fine, _ in verdicts) else 1)
 
-# %% ../nbs/library/22_cli.ipynb #cell-033
+# %% ../nbs/library/22_cli.ipynb #cell-034
 @app.command("run")
 def run_command(
     dataset: Dataset = None, budget: Budget = None, data_dir: DataDir = None, seed: Seed = None, device: Device = None,
@@ -327,12 +337,12 @@ def run_command(
 
     settings = load_settings(dataset=dataset, budget=budget, data_dir=data_dir, seed=seed, device=device)
     with resumable("fer-lab run"):
-        done = run_lab(settings, only, out=out_dir)
+        done = run_lab(settings, only, out=out_dir, console=aside())
     console, scores = out(), read_records(done.folder / "records").scores
     if scores:
         console.print(score_lines(scores), "", sep="\n")
     for outcome in done.failed:
-        comescape(f"{outcome.notebook}, cell {outcome.done + 1}: {outcome.error}")
+        complain(f"{outcome.notebook}, cell {outcome.done + 1}: {outcome.error}")
     console.print(f"page: {escape(short_path(done.index))}", soft_wrap=True)
     raise typer.Exit(1 if done.failed else 0)
 
@@ -343,7 +353,7 @@ def score_lines(scores: list[Any]) -> Table:
     return grid(NUMBERS, (numbers_of(f"{score.origin}: {score.name}", score, f"{times}×" if times.isdigit() else times)
                           for score, times in zip(scores, opened, strict=True)))
 
-# %% ../nbs/library/22_cli.ipynb #cell-035
+# %% ../nbs/library/22_cli.ipynb #cell-036
 def lab_folder(folder: Path | None) -> tuple[Path, Written | None]:  # what to open; what was written
     "Find or write the notebooks to open."
     home = find_home(folder)
@@ -359,7 +369,7 @@ def lab_folder(folder: Path | None) -> tuple[Path, Written | None]:  # what to o
 
 def tell_written(written: Written, folder: Path) -> None:
     "What happened to the files of a lab folder."
-    console = Console(stderr=True, highlight=False)
+    console = aside()
     for words, names in (("new", written.new), ("brought up to date", written.updated)):
         if names:
             console.print(f"{len(names)} files {words} in {escape(short_path(folder))}", soft_wrap=True)
@@ -367,7 +377,7 @@ def tell_written(written: Written, folder: Path) -> None:
         words = f"kept {name}: you changed it. Rename it to get the one of this version."
         console.print(escape(words), soft_wrap=True)
 
-# %% ../nbs/library/22_cli.ipynb #cell-036
+# %% ../nbs/library/22_cli.ipynb #cell-037
 def jupyter_command(folder: Path, browser: bool, port: int | None) -> list[str]:
     "The command that opens `folder` in JupyterLab, on loopback, at the home notebook."
     start = "/lab/tree/index.ipynb" if (folder / "index.ipynb").exists() else "/lab"
@@ -402,6 +412,6 @@ def lab_command(
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for JupyterLab, which asks back
     raise typer.Exit(subprocess.call(words))
 
-# %% ../nbs/library/22_cli.ipynb #cell-039
+# %% ../nbs/library/22_cli.ipynb #cell-040
 if __name__ == "__main__" and Path(sys.argv[0]).stem == "cli":  # a kernel is called __main__ too
     app(prog_name="fer-lab")

@@ -261,7 +261,7 @@ def heatmaps(
     *,
     title: str,  # the finding
     rows: Sequence[str] | None = None,  # a name for each face; by default its class
-    room: int | None = None,  # bytes of heat; more is drawn in coarser cells, and the figure says so
+    room: int = 48_000,  # bytes; what does not fit is drawn in coarser cells, and the figure says so
 ) -> Figure:
     "Faces beside heat maps over the same faces: orange speaks for the class, blue against."
     tiles = _pixels(faces)
@@ -270,11 +270,15 @@ def heatmaps(
     wrong = {name: list(heat.shape) for name, heat in maps.items() if tuple(heat.shape) != (n, h, w)}
     if wrong or not maps:
         raise FigureError(f"every map must be [{n}, {h}, {w}], one for each face; got {wrong or 'no maps'}.")
-    room = room or 44_000 - 0.2 * min(150_000, n * (len(maps) + 1) * h * w)  # what the faces leave of 50 kB
-    cell = max(1, int(np.ceil(np.sqrt(n * len(maps) * (h + gap) * (w + gap) * 4 / 3 / room))))
-    heat = {name: relative(_coarser(np.asarray(relative(values, name)), cell)) if cell > 1 else relative(values, name)
-            for name, values in maps.items()}
-    return _heat_sheet(tiles, heat, rows, gap, cell, title)
+    heat = {name: relative(values, name) for name, values in maps.items()}
+    cell = 1
+    while cell < min(h, w):
+        coarse = {name: relative(_coarser(values, cell)) for name, values in heat.items()} if cell > 1 else heat
+        figure = _heat_sheet(tiles, coarse, rows, gap, cell, title)
+        if (size := figure_bytes(figure)) <= room:
+            return figure
+        cell = max(cell + 1, int(cell * 0.9 * (size / room) ** 0.5))
+    raise FigureError(f"{n} faces and {len(maps)} maps do not fit into {room:,} bytes; show fewer at a time.")
 
 # %% ../nbs/library/14_figures.ipynb #cell-027
 def _heat_sheet(tiles, heat: dict, rows, gap: int, cell: int, title: str) -> Figure:

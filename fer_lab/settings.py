@@ -101,6 +101,9 @@ class Settings:
         "The values as JSON can hold them, for a run's record."
         return {name: v if isinstance(v := getattr(self, name), int) else str(v) for name in KEYS}
 
+    def __repr__(self) -> str:
+        return "\n".join(f"{name:10} {value:12} {source}" for name, value, source in settings_rows(self))
+
     def _repr_html_(self) -> str:
         return settings_html(self)
 

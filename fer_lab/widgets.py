@@ -40,7 +40,7 @@ __all__ = ['ASSETS', 'LINK', 'THETA_VIEW', 'OCCLUSION_VIEW', 'MOST_FACES', 'CAPT
            'as_images', 'packed', 'at_rest', 'device_of', 'theta_probabilities', 'theta_from', 'Lattice', 'FaceWidget',
            'replied', 'ThetaWidget', 'rounded', 'lattice_error', 'frozen_theta', 'chosen_faces', 'reach', 'page',
            'frozen', 'show', 'Watched', 'Overtaken', 'occlusion_table', 'Newest', 'OcclusionWidget', 'copied',
-           'encoded', 'frozen_occlusion']
+           'encoded', 'occlusion_answers', 'frozen_occlusion']
 
 # %% ../nbs/library/13_widgets.ipynb #cell-010
 ASSETS = files("fer_lab") / "assets"
@@ -577,6 +577,22 @@ def encoded(found: dict) -> dict:
     }
 
 # %% ../nbs/library/13_widgets.ipynb #cell-073
+def occlusion_answers(
+    widget: OcclusionWidget,
+    faces: Sequence[int],  # which of its faces
+    windows: Sequence[int],  # pixels
+    strides: Sequence[int],  # pixels
+) -> list[dict]:
+    "The maps of every face, size and step, as the view reads them."
+    return [
+        dict(
+            face=i, window=window, stride=stride,
+            **encoded(occlusion_table(widget.model, widget.images[face], window, stride)),
+        )
+        for i, face in enumerate(faces) for window in windows for stride in strides
+    ]
+
+# %% ../nbs/library/13_widgets.ipynb #89d53bdd
 def frozen_occlusion(
     widget: OcclusionWidget,
     faces: Sequence[int] | None = None,  # which of its faces; None: the first three
@@ -585,41 +601,17 @@ def frozen_occlusion(
 ) -> str:  # a page
     "A page that shows the widget for a few faces, sizes and steps of the square."
     faces = list(range(len(widget.images)))[:3] if faces is None else list(faces)
-    answers = [
-        dict(
-            face=i,
-            window=window,
-            stride=stride,
-            **encoded(occlusion_table(widget.model, widget.images[face], window, stride)),
-        )
-        for i, face in enumerate(faces)
-        for window in windows
-        for stride in strides
-    ]
     start = {
         name: value if value in offered else offered[len(offered) // 2]
         for name, value, offered in (("window", widget.window, windows), ("stride", widget.stride, strides))
     }
-    note = (
-        f"Precomputed: squares of {', '.join(map(str, windows))} pixels in steps of {' and '.join(map(str, strides))}."
-    )
-    traits = (
-        chosen_faces(widget, faces)
-        | start
-        | dict(
-            target=widget.target,
-            windows=list(windows),
-            strides=list(strides),
-            scale=widget.scale,
-            progress=1,
-            frozen={"note": note},
-        )
+    steps = " and ".join(map(str, strides))
+    note = f"Precomputed: squares of {', '.join(map(str, windows))} pixels in steps of {steps}."
+    traits = chosen_faces(widget, faces) | start | dict(
+        target=widget.target, windows=list(windows), strides=list(strides), scale=widget.scale, progress=1,
+        frozen={"note": note},
     )
     return page(
-        OCCLUSION_VIEW,
-        ("occlusion_page.mjs", "frozen.mjs"),
-        "occlusionAnswers",
-        traits,
-        {"answers": answers},
-        "What hiding a part of the face costs",
+        OCCLUSION_VIEW, ("occlusion_page.mjs", "frozen.mjs"), "occlusionAnswers", traits,
+        {"answers": occlusion_answers(widget, faces, windows, strides)}, "What hiding a part of the face costs",
     )

@@ -1,6 +1,8 @@
 """The widgets as readers meet them: live in JupyterLab, and frozen on a page. Driven with mouse, keys and fingers."""
 
+import os
 import re
+import signal
 
 import nbformat
 import pytest
@@ -282,7 +284,7 @@ widget = ThetaWidget(Peephole(), images, {CLASSES}, labels=[0, 1, 2])
 widget
 '''
 ASK = "widget.theta, widget.face"
-BUSY = "from pathlib import Path\nwhile not Path('enough').exists():\n    time.sleep(0.1)"
+BUSY = "import os\nfrom pathlib import Path\nwhile not Path('enough').exists():\n    time.sleep(0.1)\nos.getpid()"
 BREAK = "def broken(x, theta):\n    raise RuntimeError('the network is on strike')\nwidget.model.warp_with = broken"
 HIDE = f'''class Slow(Peephole):
     def forward(self, x):
@@ -304,7 +306,8 @@ def live(lab, server):
     run(lab, LIVE)
     cell = lab.show(LIVE)
     cell.locator(".fl-value").first.wait_for()
-    return lab, cell
+    yield lab, cell
+    lab.page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.shutdown()")
 
 
 def run(lab, text: str):
@@ -354,16 +357,32 @@ def test_the_theta_widget_in_jupyterlab(live, server, widget, artifacts):
     cell.locator(".fer-lab-widget").screenshot(path=artifacts / "widget-theta-lab-dark.png")
     page.evaluate("() => window.jupyterapp.commands.execute('apputils:change-theme', { theme: 'JupyterLab Light' })")
 
-    # a kernel that is busy elsewhere: said in words, and answered later
+    # a kernel that is busy with a cell answers still: JupyterLab gives widgets a subshell of their own
     lab.show(BUSY)
     page.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-cell'); }")
     lab.wait(lambda state: state["kernel"] == "busy", 60, "the kernel to be busy")
     cell = lab.show(LIVE)
     cell.get_by_role("button", name="Identity").click()
-    cell.get_by_text("No answer from Python yet").wait_for()
-    (server[2] / "enough").touch()
     cell.get_by_text("Live: Python answered in").wait_for()
+    assert lab.show(BUSY).locator(".jp-OutputArea-output").count() == 0  # it is at it still
+    cell = lab.show(LIVE)
     assert shown(cell) == expected(widget, [1, 0, 0, 0, 1, 0])
+    (server[2] / "enough").touch()
+    output = lab.show(BUSY).locator(".jp-OutputArea-output")
+    output.wait_for()
+
+    # a kernel that hangs: said in words, and answered later
+    kernel = int(output.inner_text())
+    cell = lab.show(LIVE)
+    os.kill(kernel, signal.SIGSTOP)
+    try:
+        cell.get_by_role("button", name="What the network chose").click()
+        cell.get_by_text("No answer from Python yet").wait_for()
+    finally:
+        os.kill(kernel, signal.SIGCONT)
+    cell.get_by_text("Live: Python answered in").wait_for()
+    cell.get_by_role("button", name="Identity").click()
+    cell.get_by_text("Live: Python answered in").wait_for()
 
     # an error of the network is said in the widget, and the last answer stays
     before = shown(cell)

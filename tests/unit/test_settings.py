@@ -140,6 +140,13 @@ def test_settings_are_frozen_comparable_and_recordable(lab):
     assert [settings.pick(smoke=1, lesson=2, full=3) for settings in loaded] == [1, 2, 3]
 
 
+def test_printed_settings_name_no_folder_above_the_project(lab, monkeypatch):
+    monkeypatch.chdir(lab / "nbs")
+    lines = repr(load_settings(environ={}, seed=3)).splitlines()
+    assert len(lines) == 7 and lines[1].split() == ["data_dir", "../faces", "../settings.ini"]
+    assert lines[6].split() == ["seed", "3", "argument"]
+
+
 def test_the_table_escapes_what_it_shows(lab):
     (lab / "settings.ini").write_text("[fer_lab]\ndata_dir = <b>\n")
     table = load_settings(lab, environ={}, device="cpu")._repr_html_()
