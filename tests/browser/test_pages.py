@@ -12,7 +12,7 @@ pytestmark = pytest.mark.xdist_group("browser")
 
 
 def test_jupyterlab_draws_a_figure_that_was_stored_as_data(lab, artifacts):
-    lab.open("nbs/library/15_pages.ipynb")
+    lab.open("nbs/library/23_pages.ipynb")
     assert lab.run_all()["errors"] == []
     cell = lab.show("A stored figure is 700 times smaller")
     cell.locator(".js-plotly-plot .main-svg").first.wait_for()
