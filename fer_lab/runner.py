@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import html
 import json
 import logging
 import os
@@ -30,10 +31,10 @@ from .settings import KEYS, Settings, explain_choices, load_settings, settings_r
 from .workspace import PICTURES, Home, NotebookError, choose, find_home, notebooks, visible
 
 # %% auto #0
-__all__ = ['PATIENCE', 'MARKS', 'LIVE', 'kernel_environment', 'kernel_class', 'code_cells', 'title_of', 'parameters_for', 'Watch',
-           'execute', 'shortened', 'shown_progress', 'drop_bars', 'for_reading', 'notebook_page',
-           'only_links_that_lead_somewhere', 'LabRun', 'now', 'new_folder', 'plan', 'copy_pictures', 'run_lab',
-           'prune_widgets', 'keep_outputs', 'refresh_outputs', 'main']
+__all__ = ['PATIENCE', 'MARKS', 'FORMULA', 'LIVE', 'kernel_environment', 'kernel_class', 'code_cells', 'title_of',
+           'parameters_for', 'Watch', 'execute', 'shortened', 'shown_progress', 'with_mathml', 'drop_bars',
+           'for_reading', 'notebook_page', 'only_links_that_lead_somewhere', 'LabRun', 'now', 'new_folder', 'plan',
+           'copy_pictures', 'run_lab', 'prune_widgets', 'keep_outputs', 'refresh_outputs', 'main']
 
 # %% ../nbs/library/21_runner.ipynb #cell-006
 def kernel_environment(
@@ -209,6 +210,22 @@ def _line(outcome: Outcome, console: Console) -> None:
     if words:
         console.print(words, highlight=False, markup=False, soft_wrap=True)
 
+# %% ../nbs/library/21_runner.ipynb #ca89c248
+FORMULA = re.compile(  # first what is passed over: code, scripts, tags
+    r"<(pre|code|script|style)\b.*?</\1>|<[^>]*>|\$\$(?P<block>.+?)\$\$"
+    r"|(?<![\\$\w])\$(?P<inline>[^\s$<](?:[^$<\n]*[^\s$<])?)\$(?![\w$])", re.DOTALL)
+
+
+def with_mathml(page: str) -> str:
+    "Formulas between dollars in the text of a page as MathML."
+    def draw(found: re.Match) -> str:
+        from latex2mathml.converter import convert
+
+        kind = found.lastgroup if found.lastgroup in ("block", "inline") else None
+        return convert(html.unescape(found[kind]), display=kind) if kind else found[0]
+
+    return FORMULA.sub(draw, page)
+
 # %% ../nbs/library/21_runner.ipynb #cell-022
 def drop_bars(outputs: list) -> list:
     "Outputs without progress bars, which are stored as widgets that never move again."
@@ -254,7 +271,7 @@ def notebook_page(
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark"><title>{title} · fer_lab</title><link rel="icon" href="data:,">
 <style>{style}</style></head><body class="reading"><nav><a href="{home}">← all notebooks of this run</a></nav>
-<main>{only_links_that_lead_somewhere(body, source.parent, others)}</main></body></html>
+<main>{only_links_that_lead_somewhere(with_mathml(body), source.parent, others)}</main></body></html>
 """)
 
 

@@ -237,3 +237,9 @@ def test_the_maintainers_command_fails_if_a_notebook_does(monkeypatch, statuses,
     monkeypatch.setattr(runner, "refresh_outputs", refresh)
     assert main(["--refresh", "a.ipynb", "b.ipynb", "--budget", "smoke"]) == code
     assert given == [(Path("a.ipynb"), "smoke"), (Path("b.ipynb"), "smoke")]
+
+
+def test_formulas_are_drawn_by_the_browser_and_code_is_left_alone():
+    page = runner.with_mathml(r'<p title="$a$">$$x &lt; \frac{1}{2}$$ and $\theta$; $5, $6</p><pre>$HOME $y$</pre>')
+    assert page.count("<math") == 2 and "<mfrac>" in page and "&#x0003C;" in page
+    assert '<p title="$a$">' in page and "$5, $6" in page and "<pre>$HOME $y$</pre>" in page
