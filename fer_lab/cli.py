@@ -12,8 +12,8 @@ import subprocess
 import sys
 from collections.abc import Iterable, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -30,8 +30,8 @@ from .workspace import Written, find_home, package_home, write_lab
 # %% auto #0
 __all__ = ['app', 'SETTING', 'Datasets', 'Budgets', 'Views', 'Dataset', 'Budget', 'DataDir', 'Seed', 'Device', 'data_app',
            'NUMBERS', 'CLOSE', 'out', 'aside', 'complain', 'LabGroup', 'grid', 'settings_command', 'data_list',
-           'data_check', 'numbers_of', 'report_table', 'choices_of', 'stamped', 'resumable', 'train', 'compare',
-           'evaluate', 'run_command', 'score_lines', 'lab_folder', 'tell_written', 'jupyter_command', 'lab_command']
+           'data_check', 'numbers_of', 'report_table', 'choices_of', 'resumable', 'train', 'compare', 'evaluate',
+           'run_command', 'score_lines', 'lab_folder', 'tell_written', 'jupyter_command', 'lab_command']
 
 # %% ../nbs/library/22_cli.ipynb #cell-006
 def out() -> Console:
@@ -213,13 +213,6 @@ def choices_of(words: list[str]) -> dict[str, bool | int | float | str | None]:
     return choices
 
 # %% ../nbs/library/22_cli.ipynb #cell-025
-def stamped(settings: Settings, name: str) -> Path:
-    "A new folder for a run, named after the time and the model."
-    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-    folders = (settings.runs_dir / f"{stamp}-{name}{suffix}" for suffix in ("", *(f"-{i}" for i in range(2, 100))))
-    return next(folder for folder in folders if not folder.exists())
-
-
 @contextmanager
 def resumable(again: str):
     "Say how to go on with what Ctrl-C, or the system, stopped."
@@ -243,34 +236,36 @@ def train(
     epochs: Annotated[int | None, typer.Option(min=1, help="Instead of the recipe's number.")] = None,
     tta: Annotated[Views, typer.Option(help="Test-time augmentation.")] = Views.flip,
     choice: Annotated[list[str] | None, typer.Option(
-        "--set", metavar="KEY=VALUE", help="An argument of the model; may be repeated.")] = None,
+        "--set", metavar="KEY=VALUE", help="An argument of the recipe or the model; may be repeated.")] = None,
+    test: Annotated[bool, typer.Option(help="Open the test set at the end. Not while recipes are tried.")] = True,
     out_dir: Annotated[Path | None, typer.Option(
-        "--out", help="Folder of the run; one that was stopped goes on. Default: runs_dir/<time>-<model>.")] = None,
+        "--out", help="Folder of the run. Default: the newest unfinished one of the same kind, or a new one.")] = None,
 ) -> None:
     """Train a model by its own recipe, then report on validation and, once, on the test set.
+
+    A training that was stopped or killed goes on when the same command is given again.
 
     \b
     Examples:
       fer-lab train stn
       fer-lab train stn --dataset fer2013
-      fer-lab train stn --set norm=none --epochs 10 --out runs/plain-stn
+      fer-lab train stn --set norm=none --epochs 10 --no-test --out runs/stn-without-norm
     """
     settings = load_settings(dataset=dataset, budget=budget, data_dir=data_dir, seed=seed, device=device)
-    _train(model, settings, out_dir or stamped(settings, model), epochs, {"flip": "flip"}.get(tta), choice or [])
+    _train(model, settings, out_dir, choice or [], epochs=epochs, tta={"flip": "flip"}.get(tta), test=test)
 
 # %% ../nbs/library/22_cli.ipynb #cell-027
-def _train(model: str, settings: Settings, folder: Path, epochs: int | None, tta: str | None, words: list[str]) -> None:
+def _train(model: str, settings: Settings, folder: Path | None, words: list[str], **choices) -> None:
     if not sys.stderr.isatty():
         os.environ.setdefault("TQDM_MININTERVAL", "30")  # a log file gets a line now and then, not thousands
-    from fer_lab.experiment import train_and_report
+    from fer_lab.experiment import recipe_for, train_and_report
     from fer_lab.models import model_class
 
-    choices, _ = choices_of(words), model_class(model)  # refuse what cannot be, before any data is read
-    given = [f"--dataset {settings.dataset} --budget {settings.budget} --seed {settings.seed}",
-             f"--epochs {epochs}" if epochs else "", *(f"--set {word}" for word in words),
-             f"--tta {tta or 'none'} --out {short_path(folder)}"]
-    with resumable(" ".join(["fer-lab train", model, *filter(None, given)])):
-        done = train_and_report(model, settings, folder=folder, epochs=epochs, tta=tta, **choices)
+    choices, _ = choices | choices_of(words), model_class(model)  # refuse what cannot be, before any data is read
+    recipe_for(model, settings, **choices_of(words))
+    with resumable("the same command again"):
+        tell = partial(aside().print, markup=False, soft_wrap=True)
+        done = train_and_report(model, settings, folder=folder, tell=tell, **choices)
     console, card = out(), done.run.card
     chosen = f"epoch {card['epoch']} kept ({card['selection']})"
     console.print(f"{model} on {settings.dataset}, seed {settings.seed}: {chosen}\n")
@@ -297,7 +292,7 @@ def evaluate(
     name: Annotated[str, typer.Argument(metavar="NAME_OR_FOLDER", help="A trained model of the package, or a run.")],
     data_dir: DataDir = None, device: Device = None,
 ) -> None:
-    """Measure a trained model again on the test set of its card, which is noted as another opening.
+    """Measure a trained model again on the sets of its card; the test set's opening is noted.
 
     Ends with exit code 1 if the number is not the one on the card.
 
@@ -308,6 +303,7 @@ def evaluate(
     """
     from fer_lab.checkpoint import read_card
     from fer_lab.experiment import evaluate_saved, saved_folder
+    from fer_lab.splits import ledger_path
 
     settings, console = load_settings(data_dir=data_dir, device=device), out()
     card, reports = read_card(saved_folder(name)), evaluate_saved(name, settings)
@@ -315,6 +311,7 @@ def evaluate(
     verdicts = [compare(report, card[side]["war"]) for side, report in reports.items() if side in card]
     for _, words in verdicts:
         console.print(escape(words), soft_wrap=True)
+    aside().print(f"openings of test sets on this machine: {escape(short_path(ledger_path()))}", soft_wrap=True)
     raise typer.Exit(0 if all(fine for fine, _ in verdicts) else 1)
 
 # %% ../nbs/library/22_cli.ipynb #cell-034

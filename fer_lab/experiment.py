@@ -6,42 +6,49 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from importlib import import_module
+from inspect import signature
 from pathlib import Path
 
 import torch
 
+from .checkpoint import read_card
 from .faceset import FaceSet
 from .models import create, load_model, model_class, zoo_folder, zoo_names
 from .readers import load_dataset
 from .report import Report, evaluate, final_reports
-from .settings import LabError, Settings, choose_device, write_atomic
+from .settings import LabError, Settings, choose_device, short_path, write_atomic
 from .splits import Split, split_for
-from .trainer import Recipe, Run, Trainer
+from .trainer import Recipe, Run, Trainer, config_of, epochs_written, new_folder, differences
 
 # %% auto #0
-__all__ = ['recipe_for', 'ExperimentError', 'Experiment', 'train_and_report', 'report_run', 'figures_of', 'evaluate_saved',
-           'saved_folder']
+__all__ = ['ExperimentError', 'recipe_for', 'Experiment', 'unfinished', 'train_and_report', 'report_run', 'figures_of',
+           'evaluate_saved', 'saved_folder']
+
+# %% ../nbs/library/20_experiment.ipynb #cell-011
+class ExperimentError(LabError, RuntimeError):
+    "An experiment that cannot be made, or not made again."
 
 # %% ../nbs/library/20_experiment.ipynb #cell-008
 def recipe_for(
     model: str,  # a name of the registry
     settings: Settings,
     epochs: int | None = None,  # instead of the recipe's
-    **choices,  # handed to the paper's recipe function, e.g. norm="none"
+    **choices,  # arguments of the paper's recipe function and of the model, e.g. norm="none", warp="input"
 ) -> tuple[dict, Recipe]:  # arguments of the model; how to train it
     "The paper's own recipe for this data set, or the default one."
-    module = import_module(model_class(model).__module__)
-    own = getattr(module, f"{settings.dataset}_recipe", None)
-    arguments, recipe = own(**choices) if own else (choices, Recipe())
+    kind = model_class(model)
+    own = getattr(import_module(kind.__module__), f"{settings.dataset}_recipe", lambda: ({}, Recipe()))
+    switches, known = set(signature(own).parameters), set(signature(kind).parameters) - {"num_classes"}
+    unknown = sorted(set(choices) - switches - known)
+    if unknown:
+        raise ExperimentError(f"{model} has no {', '.join(unknown)}. It has: {', '.join(sorted(switches | known))}.")
+    arguments, recipe = own(**{key: value for key, value in choices.items() if key in switches})
+    arguments |= {key: value for key, value in choices.items() if key in known}
     few = epochs or (1 if settings.budget == "smoke" else recipe.epochs)
     return arguments, replace(recipe, epochs=few, seed=settings.seed)
-
-# %% ../nbs/library/20_experiment.ipynb #cell-011
-class ExperimentError(LabError, RuntimeError):
-    "An experiment that cannot be made, or not made again."
 
 # %% ../nbs/library/20_experiment.ipynb #cell-012
 @dataclass(frozen=True)
@@ -53,16 +60,34 @@ class Experiment:
     def _repr_html_(self) -> str:
         return "".join(part._repr_html_() for part in (self.run, *self.reports.values()))
 
+# %% ../nbs/library/20_experiment.ipynb #f054b654
+def unfinished(
+    runs_dir: Path,
+    model: str,  # a name of the registry
+    config: dict,  # as `config_of` gives it
+) -> Path | None:
+    "The newest run of this kind that was stopped between its first epoch and its report."
+    for folder in sorted(runs_dir.glob(f"*-{model}"), reverse=True):
+        try:
+            before, card = json.loads((folder / "config.json").read_text()), read_card(folder)
+        except (OSError, ValueError):
+            continue
+        if "settings" not in card and (folder / "state.pt").exists() and not differences(before, config):
+            return folder
+    return None
+
 # %% ../nbs/library/20_experiment.ipynb #cell-013
 def train_and_report(
     model: str,  # a name of the registry
     settings: Settings,  # dataset, budget, seed, device, …
     *,
-    folder: Path | None = None,  # of the run; one that was stopped goes on
+    folder: Path | None = None,  # of the run; by default the newest unfinished run of the same kind, or a new one
     epochs: int | None = None,  # instead of the recipe's
     tta: str | None = "flip",  # test-time augmentation of the reports
+    test: bool = True,  # open the test set at the end
     progress: bool = True,
-    **choices,  # handed to the paper's recipe function
+    tell: Callable[[str], None] = lambda words: None,  # gets a line about the run's folder
+    **choices,  # arguments of the paper's recipe function and of the model
 ) -> Experiment:
     "Train a model by its recipe, then report on val and, once, on the test set."
     faces = load_dataset(settings.dataset, settings)
@@ -70,8 +95,14 @@ def train_and_report(
     arguments, recipe = recipe_for(model, settings, epochs, **choices)
     torch.manual_seed(recipe.seed)
     network = create(model, num_classes=len(faces.classes), **arguments)
-    run = Trainer(network, recipe, folder, settings=settings, progress=progress).fit(split)
-    return Experiment(run, report_run(run, network, split, settings, tta))
+    trainer = Trainer(network, recipe, folder, settings=settings, progress=progress)
+    if not folder:
+        again = unfinished(settings.runs_dir, model, config_of(trainer, split))
+        trainer.folder = again or new_folder(settings.runs_dir, model)
+    epoch = len(epochs_written(trainer.folder))
+    tell((f"going on after epoch {epoch} in " if epoch else "run: ") + short_path(trainer.folder))
+    run = trainer.fit(split)
+    return Experiment(run, report_run(run, network, split, settings, tta, test))
 
 # %% ../nbs/library/20_experiment.ipynb #cell-015
 def report_run(
@@ -80,6 +111,7 @@ def report_run(
     split: Split,
     settings: Settings,
     tta: str | None = "flip",
+    test: bool = True,  # open the test set
 ) -> dict[str, Report]:
     "Report on val and, once, on the test set; keep the reports in the run's folder and their figures on its card."
     card = run.card
@@ -88,7 +120,7 @@ def report_run(
     if "test" in card:
         raise ExperimentError(f"{run.folder} already holds a test report. "
                               f"`fer-lab evaluate {run.folder}` measures it again.")
-    final = final_reports(network, split, name, card["selection"], tta, facts)
+    final = final_reports(network, split, name, card["selection"], tta, facts) if test else []
     reports |= dict(zip(("test", "test_without_repeats"), final, strict=False))
     for side, report in reports.items():
         report.save(run.folder / side)
@@ -109,8 +141,8 @@ def figures_of(report: Report) -> dict:
 def evaluate_saved(
     name: str | Path,  # a name of the zoo, or the folder of a run
     settings: Settings,
-) -> dict[str, Report]:  # "test" and, where test images were seen before, "test_without_repeats"
-    "Measure a saved network on the test set of its card. Raises `ExperimentError` if the faces here are others."
+) -> dict[str, Report]:  # "val_tta", "test" and, where test images were seen before, "test_without_repeats"
+    "Measure a saved network on val and test again. Raises `ExperimentError` if the faces here are others."
     folder = saved_folder(name)
     network, card = load_model(folder)
     network.to(choose_device(settings).value)
@@ -119,8 +151,10 @@ def evaluate_saved(
         raise ExperimentError(f"{folder}: the split {split.protocol} gives {split.fingerprint} here, the card says "
                               f"{card['split']} ({card['protocol']}). The number would not be comparable.")
     tta = None if card.get("tta", "none") == "none" else card["tta"]
-    final = final_reports(network, split, Path(folder).name, card["selection"], tta, {"seed": card["recipe"]["seed"]})
-    return dict(zip(("test", "test_without_repeats"), final, strict=False))
+    name, facts = Path(folder).name, {"seed": card["recipe"]["seed"]}
+    val = evaluate(network, split.val, f"{name}, val", tta, {**facts, "protocol": split.protocol})
+    final = final_reports(network, split, name, card["selection"], tta, facts)
+    return {"val_tta": val} | dict(zip(("test", "test_without_repeats"), final, strict=False))
 
 # %% ../nbs/library/20_experiment.ipynb #cell-022
 def saved_folder(name: str | Path) -> Path:

@@ -109,8 +109,11 @@ class Settings:
 
 # %% ../nbs/library/00_settings.ipynb #cell-016
 SECTION = "fer_lab"
-# A section nearly right counts as ours: it gets an error. Windows editors may put a byte order mark first.
-OURS = re.compile(rb"^(?:\xef\xbb\xbf|\xff\xfe)?\s*\[\s*fer[-_ ]?lab\s*\]", re.IGNORECASE | re.MULTILINE)
+# A section nearly right, or one of our keys before any section, counts as ours: it gets an error.
+# Windows editors may put a byte order mark first.
+OURS = re.compile(rb"^(?:\xef\xbb\xbf|\xff\xfe)?\s*\[\s*fer[-_ ]?lab\b"
+                  rb"|\A(?:\xef\xbb\xbf|\xff\xfe)?(?:\s*[#;].*\n)*\s*(?:" + "|".join(KEYS).encode() + rb")\s*[=:]",
+                  re.IGNORECASE | re.MULTILINE)
 
 
 def find_settings(
@@ -133,6 +136,9 @@ def read_file(
         parser.read_string(path.read_text(encoding="utf-8-sig"), source=str(path))
     except UnicodeDecodeError as error:
         raise SettingsError(f"{path} is not UTF-8 text ({error.reason}). Save it as UTF-8.") from None
+    except configparser.MissingSectionHeaderError as error:
+        raise SettingsError(f"{path}, line {error.lineno}: {error.line.strip()!r} stands before any section. "
+                            f"Put a line [{SECTION}] above it.") from None
     except configparser.Error as error:
         raise SettingsError(f"{path} is not a valid settings file: {error.message}") from None
     if SECTION not in parser:

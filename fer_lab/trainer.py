@@ -8,8 +8,8 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterable
-from contextlib import nullcontext
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as F
 from fastcore.basics import patch
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
 
 from .augment import Augment, augment, to_float
@@ -39,7 +40,8 @@ from fer_lab.settings import (
 from .splits import Split
 
 # %% auto #0
-__all__ = ['OPTIMIZERS', 'SCHEDULES', 'SAME', 'Recipe', 'TrainingError', 'Run', 'Trainer']
+__all__ = ['OPTIMIZERS', 'SCHEDULES', 'SAME', 'Recipe', 'TrainingError', 'epochs_written', 'Run', 'Trainer', 'new_folder',
+           'alone', 'config_of', 'differences']
 
 # %% ../nbs/library/08_trainer.ipynb #cell-011
 @dataclass(frozen=True)
@@ -83,6 +85,15 @@ def _check_recipe(recipe: Recipe) -> None:
             raise TrainingError(f"Recipe: {key} must be above 0; got {getattr(recipe, key)!r}.")
 
 # %% ../nbs/library/08_trainer.ipynb #cell-015
+def epochs_written(folder: Path) -> list[dict]:  # a dict an epoch
+    "The lines of metrics.jsonl; one that a kill tore off is left out."
+    path, epochs = folder / "metrics.jsonl", []
+    for line in path.read_text().splitlines() if path.exists() else []:
+        with suppress(json.JSONDecodeError):
+            epochs.append(json.loads(line))
+    return epochs
+
+
 @dataclass(frozen=True)
 class Run:
     "The folder of a training, and what can be read from it."
@@ -91,8 +102,7 @@ class Run:
     @property
     def history(self) -> pd.DataFrame:
         "One row an epoch: lr, loss, val_loss, val_war, val_uar, images_per_s, seconds."
-        path = self.folder / "metrics.jsonl"
-        return pd.DataFrame([json.loads(line) for line in path.read_text().splitlines()] if path.exists() else [])
+        return pd.DataFrame(epochs_written(self.folder))
 
     @property
     def config(self) -> dict:
@@ -134,11 +144,12 @@ class Trainer:
         self.device = choose_device(settings).value
         self.precision = choose_precision(settings, self.device).value
         self.layout = choose_layout(self.device).value
-        self.folder = Path(folder) if folder else _new_folder(settings.runs_dir, type(model).__name__)
+        self.folder = Path(folder) if folder else new_folder(settings.runs_dir, type(model).__name__)
         self.epoch, self.best = 0, {"epoch": 0, "score": -math.inf}
 
 # %% ../nbs/library/08_trainer.ipynb #cell-019
-def _new_folder(runs: Path, name: str) -> Path:
+def new_folder(runs: Path, name: str) -> Path:
+    "A folder for a run that does not exist yet, named after the time and the model."
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     folders = (runs / f"{stamp}-{name}{suffix}" for suffix in ("", *(f"-{i}" for i in range(2, 1000))))
     return next(folder for folder in folders if not folder.exists())
@@ -244,9 +255,8 @@ def _restore(self: Trainer, state: dict) -> None:
     self.generator.set_state(state["generator"])
     torch.set_rng_state(state["torch_generator"])
     self.epoch, self.best = state["epoch"], state["best"]
-    path = self.folder / "metrics.jsonl"
-    lines = [line for line in path.read_text().splitlines() if json.loads(line)["epoch"] <= self.epoch]
-    write_atomic(path, "".join(line + "\n" for line in lines))
+    lines = [json.dumps(line) + "\n" for line in epochs_written(self.folder) if line["epoch"] <= self.epoch]
+    write_atomic(self.folder / "metrics.jsonl", "".join(lines))
 
 # %% ../nbs/library/08_trainer.ipynb #cell-029
 @patch
@@ -255,7 +265,15 @@ def fit(
     split: Split,  # its train side is learnt from, its val side chooses the epoch; test stays closed
 ) -> Run:  # the finished run; the model holds the kept weights
     "Train, or go on training, and return the run."
-    self._prepare(split)
+    with alone(self.folder):
+        self._prepare(split)
+        self._all_epochs()
+    load_weights(self.model, self.folder)
+    return Run(self.folder)
+
+
+@patch
+def _all_epochs(self: Trainer) -> None:
     steps = math.ceil(len(self.train) / self.recipe.batch)
     bar = tqdm(total=self.recipe.epochs * steps, initial=self.epoch * steps, unit="batch", disable=not self.progress)
     with bar:
@@ -264,8 +282,21 @@ def fit(
             bar.set_description(f"epoch {self.epoch + 1}/{self.recipe.epochs}")
             self._one_epoch(bar)
         self._call("on_fit_end")
-    load_weights(self.model, self.folder)
-    return Run(self.folder)
+
+# %% ../nbs/library/08_trainer.ipynb #89b9b956
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    "Nobody else trains in this folder meanwhile."
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / "run.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise TrainingError(f"Another process is training in {folder}. Wait for it, or give another folder.") from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 # %% ../nbs/library/08_trainer.ipynb #cell-030
 @patch
@@ -294,7 +325,7 @@ def _prepare(self: Trainer, split: Split) -> None:
     "Check the data, seed everything, build optimizer and schedule, and restore a saved state."
     recipe, self.train, self.val = self.recipe, split.train, split.val
     _check_sides(self.train, self.val)
-    self.config = _config(self, split)
+    self.config = config_of(self, split)
     torch.manual_seed(recipe.seed)
     self.generator = torch.Generator().manual_seed(recipe.seed)
     self.model.to(self.device, memory_format=self.layout)
@@ -304,7 +335,6 @@ def _prepare(self: Trainer, split: Split) -> None:
     self.schedule = SCHEDULES[recipe.schedule](self.optimizer, recipe.lr, steps + 1)
     follow = get_ema_multi_avg_fn(recipe.ema)
     self.average = AveragedModel(self.model, multi_avg_fn=follow, use_buffers=True) if recipe.ema else None
-    self.folder.mkdir(parents=True, exist_ok=True)
     self._resume()
 
 # %% ../nbs/library/08_trainer.ipynb #cell-033
@@ -320,7 +350,8 @@ def _check_sides(train: FaceSet, val: FaceSet) -> None:
                             "there is nothing to tell apart.")
 
 
-def _config(trainer: Trainer, split: Split) -> dict:
+def config_of(trainer: Trainer, split: Split) -> dict:
+    "All that a run depends on, as its config.json holds it."
     model, recipe, faces = trainer.model, trainer.recipe, split.faces
     return {"model": {"class": f"{type(model).__module__}:{type(model).__qualname__}",
                       "config": getattr(model, "config", {})},
@@ -335,6 +366,11 @@ def _config(trainer: Trainer, split: Split) -> dict:
 SAME = ("model", "recipe", "split", "classes")  # what must not differ between a run and its continuation
 
 
+def differences(before: dict, config: dict) -> list[str]:  # keys of SAME
+    "In what a run's config.json differs from what is asked now."
+    return [key for key in SAME if before.get(key) != json.loads(json.dumps(config[key]))]
+
+
 @patch
 def _resume(self: Trainer) -> None:
     "Continue the run in the folder, if there is one and it is this run."
@@ -344,7 +380,7 @@ def _resume(self: Trainer) -> None:
         write_atomic(path, json.dumps(self.config, indent=1))
         return
     before = json.loads(path.read_text())
-    changed = [key for key in SAME if before.get(key) != config[key]]
+    changed = differences(before, config)
     if changed:
         raise TrainingError(f"{self.folder} holds another run: {', '.join(changed)} differ(s) from what is asked now. "
                             "Give another folder, or delete this one.")

@@ -240,3 +240,15 @@ def test_a_new_file_has_the_permissions_of_any_other(tmp_path):
 def test_importing_settings_does_not_import_torch():
     code = "import sys, fer_lab.settings; assert 'torch' not in sys.modules; fer_lab.settings.load_settings()"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("text", ["budget = smoke\n", "# mine\n\nbudget = smoke\n", "[fer_lab\nbudget = smoke\n"])
+def test_a_file_without_a_proper_section_is_an_error_and_not_ignored(tmp_path, text):
+    (tmp_path / "settings.ini").write_text(text)
+    with pytest.raises(SettingsError, match=r"line \d.*\[fer_lab\]"):
+        load_settings(tmp_path, environ={})
+
+
+def test_settings_of_another_program_are_passed_over(tmp_path):
+    (tmp_path / "settings.ini").write_text("[DEFAULT]\nlib_name = other\ndevice = printer\n")
+    assert load_settings(tmp_path, environ={}).sources["device"] == "default"
