@@ -51,8 +51,7 @@ bench: .venv/dev.stamp
 	$(BIN)/pytest tests/benchmarks --numprocesses 0 --benchmark-only -s
 
 docs: .venv/dev.stamp
-	@$(BIN)/python -c "from sys import exit; from fer_lab.pages import *; prepare(); exit(quarto_advice() or 0)"
-	$(BIN)/nbdev-docs
+	$(BIN)/python -m fer_lab.pages
 	@echo "the pages: _docs/index.html"
 
 outputs: .venv/dev.stamp

@@ -240,6 +240,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                'fer_lab.pages.figure_title': ('library/pages.html#figure_title', 'fer_lab/pages.py'),
                                'fer_lab.pages.from_top': ('library/pages.html#from_top', 'fer_lab/pages.py'),
                                'fer_lab.pages.loader': ('library/pages.html#loader', 'fer_lab/pages.py'),
+                               'fer_lab.pages.main': ('library/pages.html#main', 'fer_lab/pages.py'),
                                'fer_lab.pages.plotly_address': ('library/pages.html#plotly_address', 'fer_lab/pages.py'),
                                'fer_lab.pages.plotly_file': ('library/pages.html#plotly_file', 'fer_lab/pages.py'),
                                'fer_lab.pages.prepare': ('library/pages.html#prepare', 'fer_lab/pages.py'),

@@ -76,7 +76,7 @@ class LabGroup(TyperGroup):
 app = typer.Typer(
     cls=LabGroup, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]}, epilog="Start with:  fer-lab lab",
-    help="A lab for learning facial expression recognition: eight papers taken apart in notebooks.")
+    help="A lab for learning facial expression recognition: papers taken apart in notebooks.")
 
 
 def _show_version(wanted: bool) -> None:
@@ -381,6 +381,7 @@ def jupyter_command(folder: Path, browser: bool, port: int | None) -> list[str]:
     words = [sys.executable, "-m", "jupyterlab", "--ServerApp.ip=127.0.0.1", f"--ServerApp.root_dir={folder}",
              f"--LabApp.default_url={start}"]
     words += [f"--ServerApp.port={port}"] if port is not None else []
+    words += ["--LabApp.news_url=None"]  # no question about news over the first picture
     words += [] if browser else ["--no-browser"]
     return words + (["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else [])  # containers
 

@@ -330,7 +330,7 @@ def attribute(
     reason = why_not(model, x, options.get("base", "Saliency") if method == "NoiseTunnel" else method)
     if reason:
         raise NotDefined(f"{method} is not defined for {type(model).__name__}: {reason}.")
-    maps = []
+    maps, model = [], copy.deepcopy(model) if "LRP" in method else model  # captum's LRP leaves rules on the modules
     with explaining(model, x) as (model, x), torch.enable_grad(), _own_random_numbers(seed), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # captum announces its hooks
         target = _targets(model, x, target)
@@ -349,7 +349,9 @@ def _captum_class(method: str) -> type:
 
     kind = getattr(captum.attr, method, None)
     parameters = inspect.signature(kind.attribute).parameters if hasattr(kind, "attribute") else {}
-    if "inputs" not in parameters or "neuron_selector" in parameters or "LLM" in method:
+    needs_more = ("neuron_selector" in parameters or "LLM" in method
+                  or method in ("LimeBase", "LayerFeaturePermutation"))  # a language model, a surrogate, other batches
+    if "inputs" not in parameters or needs_more:
         raise ExplainError(
             f"captum.attr has no attribution method {method!r} that makes a map of a face. "
             f"Known here: {', '.join(METHODS)}."
@@ -433,7 +435,7 @@ def _settings(method: str, explainer, x: Tensor, options: dict) -> dict:
     regions = squares((h, w), -(-h // 6)) if regions is None else torch.as_tensor(regions)
     ours = {
         "sliding_window_shapes": (*lead, c, window, window), "strides": (*lead, c, stride, stride),
-        "perturbations_per_eval": 16, "internal_batch_size": max(256, len(x)),
+        "perturbations_per_eval": 1 if method.startswith("Layer") else 16, "internal_batch_size": max(256, len(x)),
         "feature_mask": regions.long().to(x.device).expand(1, *x.shape[1:]),
     }
     ours |= {
@@ -441,8 +443,8 @@ def _settings(method: str, explainer, x: Tensor, options: dict) -> dict:
         "KernelShap": {"n_samples": 200},
         "DeepLiftShap": {"baselines": torch.stack([torch.full_like(x[0], grey) for grey in (-0.5, 0.0, 0.5)])},
         "NoiseTunnel": {"nt_samples": 16, "stdevs": 0.1},
-    }.get(method, {})
-    if method == "Occlusion":
+    }.get(method.removeprefix("Layer"), {})
+    if method == "Occlusion" or method.startswith("Layer"):  # a layer's maps have a size of their own
         ours.pop("feature_mask")
     strange = set(options) - set(known)
     if strange and "kwargs" not in known:

@@ -79,9 +79,11 @@ class FaceSet:
 def _completed(faces: FaceSet) -> dict:
     "Checked and filled-in fields of a FaceSet under construction."
     frames = faces.frames.numpy() if isinstance(faces.frames, torch.Tensor) else faces.frames
+    remedy = ("Add the channel: frames[:, None]." if getattr(frames, "ndim", 0) == 3 else
+              "Scale pixels to 0..255 and convert them first.")
     _check(getattr(frames, "dtype", None) == np.uint8 and frames.ndim == 4,
            f"frames must be uint8 [M, C, H, W]; got {getattr(frames, 'dtype', type(frames))} "
-           f"{list(getattr(frames, 'shape', []))}. Scale pixels to 0..255 and convert them first.")
+           f"{list(getattr(frames, 'shape', []))}. {remedy}")
     labels = np.array(faces.labels, dtype=np.int64)
     n, classes = len(labels), len(faces.space)
     spans = np.stack([np.arange(n), np.arange(n) + 1], 1) if faces.spans is None else np.array(faces.spans, np.int64)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PLOTLY', 'WIDGET', 'SCRIPT', 'LINK', 'SECTIONS', 'HIDDEN', 'TARGET', 'script_safe', 'figure_title', 'figure_html',
            'loader', 'plotly_address', 'PlotlyFigures', 'InsideLinks', 'sidebar', 'plotly_file', 'prepare',
-           'quarto_advice', 'from_top', 'readme', 'write_readme']
+           'quarto_advice', 'main', 'from_top', 'readme', 'write_readme']
 
 # %% ../nbs/library/23_pages.ipynb #cell-003
 import html
@@ -13,6 +13,8 @@ import json
 import posixpath
 import re
 import shutil
+import subprocess
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -159,6 +161,19 @@ def quarto_advice() -> str:  # "" where Quarto is there
         "Quarto makes the pages and is not installed: get 1.7 or newer from https://quarto.org/docs/get-started/ "
         "(macOS: brew install --cask quarto; Windows: winget install Posit.Quarto), then run this again."
     )
+
+# %% ../nbs/library/23_pages.ipynb #9afb5bc0
+def main() -> int:  # exit code of `python -m fer_lab.pages`
+    "Make the pages, in _docs/."
+    prepare()
+    if advice := quarto_advice():
+        print(advice, file=sys.stderr)
+        return 1
+    return subprocess.call([str(Path(sys.executable).with_name("nbdev-docs"))])
+
+
+if __name__ == "__main__" and Path(sys.argv[0]).stem == "pages":  # a kernel is called __main__ too
+    sys.exit(main())
 
 # %% ../nbs/library/23_pages.ipynb #cell-041
 HIDDEN = re.compile(r"^#\|\s*(hide|default_exp)\b", re.MULTILINE)

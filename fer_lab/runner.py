@@ -25,6 +25,7 @@ import nbformat
 from rich.console import Console
 
 from .pages import PLOTLY, SCRIPT, WIDGET, PlotlyFigures, plotly_file
+from .readers import load_dataset
 from .report import environment
 from .scoreboard import Outcome, RunState, asset, esc, read_state, write_page, write_state
 from .settings import KEYS, Settings, explain_choices, load_settings, settings_rows, short_path, write_atomic
@@ -344,6 +345,8 @@ def run_lab(
 ) -> LabRun:
     "Execute the paper and lab notebooks and write the page. A failing notebook does not stop the others."
     home = home or find_home()
+    if settings.dataset != "synthetic":
+        load_dataset(settings.dataset, settings)  # better now than in the first notebook that asks for it
     state = RunState(now(), plan(home, only), tuple(settings_rows(settings)), tuple(explain_choices(settings)),
                      {key: str(value) for key, value in environment().items()}, home.kind)
     folder = new_folder(settings, out)

@@ -223,7 +223,7 @@ def section(name: str, title: str, content: str) -> str:
 
 # %% ../nbs/library/19_scoreboard.ipynb #cell-022
 EMPTY = """<div class="empty"><b>No number yet.</b><p>A score appears here when a notebook trains a model and saves its
-report. Try <code>fer-lab run --budget lesson</code>, or <code>fer-lab train stn</code> for one model.</p></div>"""
+report. What each notebook did stands below; <code>fer-lab train stn</code> trains one model by itself.</p></div>"""
 
 
 def fact(score: Score, key: str) -> str:

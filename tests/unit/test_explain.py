@@ -444,3 +444,32 @@ def test_recurrent_models_and_inputs_elsewhere_on_a_gpu(net, x):
     film = torch.randn(2, 3, 1, SIZE, SIZE)
     for method in ("Saliency", "IntegratedGradients", "InputXGradient"):
         assert attribute(Film().cuda(), film, method).isfinite().all()  # cuDNN alone refuses this in eval mode
+
+
+@pytest.mark.parametrize("method", ["LayerGradientShap", "LayerDeepLiftShap", "LayerFeatureAblation"])
+def test_layer_methods_bring_what_captum_asks_for(net, x, method):
+    heat = attribute(net, x, method)
+    assert heat.shape == (3, SIZE, SIZE) and heat.abs().sum() > 0
+
+
+@pytest.mark.parametrize("method", ["LimeBase", "LayerFeaturePermutation"])
+def test_what_is_no_map_of_a_face_is_refused(net, x, method):
+    with pytest.raises(ExplainError, match=method):
+        attribute(net, x, method)
+
+
+class Odd(Net):
+    def __init__(self):
+        super().__init__()
+        self.odd = nn.PReLU()  # LRP has no rule for it
+
+    def forward(self, x):
+        return self.head(self.odd(self.features(x)))
+
+
+def test_a_rule_that_fails_leaves_nothing_behind(x):
+    odd = Odd()
+    for _ in range(2):
+        with pytest.raises(ExplainError):
+            attribute(odd, x, "LRP")
+    assert not any(hasattr(module, "rule") for module in odd.modules())
