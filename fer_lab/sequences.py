@@ -13,22 +13,8 @@ import numpy as np
 import torch
 
 from .faceset import FER7, FaceSet, LabelSpace
-from fer_lab.synthetic import (
-    AU_NAMES,
-    EXPRESSIONS,
-    FaceError,
-    FaceParams,
-    Pose,
-    check_request,
-    describe,
-    region_masks,
-    render,
-    sample_params,
-    smooth,
-    spread,
-    uniforms,
-    wave,
-)
+from .synthetic import AU_NAMES, EXPRESSIONS, FaceError, FaceParams, Pose, check_request, describe, region_masks
+from .synthetic import render, sample_params, smooth, spread, uniforms, wave
 
 # %% ../nbs/library/02_sequences.ipynb #cell-009
 @dataclass(frozen=True)
