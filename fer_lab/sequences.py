@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from .faceset import FER7, FaceSet, LabelSpace
-from .synthetic import AU_NAMES, EXPRESSIONS, FaceError, FaceParams, Pose, check_request, describe, region_masks
-from .synthetic import render, sample_params, smooth, spread, uniforms, wave
+from .synthetic import AU_NAMES, EXPRESSIONS, Camera, FaceError, FaceParams, Pose, check_camera, check_request
+from .synthetic import describe, region_masks, render, sample_params, smooth, spread, uniforms, wave
 
 # %% ../nbs/library/02_sequences.ipynb #cell-009
 @dataclass(frozen=True)
@@ -127,13 +127,16 @@ def synthetic_sequences(
     mask: bool = False,                  # also find the region that the expression changes in each frame
     start: int = 0,                      # number of the first clip
     channels: int = 1,                   # 1 grey, 3 colour
+    camera: Camera | dict | None = None,    # JPEG, low resolution, for example dict(jpeg=(10, 60)); None: neither
 ) -> FaceSet:
     "Clips from rest to apex and back (meta: onset, apex, offset, fps ...); clip `i` has the same bytes in any batch."
     pose = Pose(**pose) if isinstance(pose, dict) else pose or Pose()
     check_request(size, space.classes, intensity, domain, pose)
+    camera = Camera(**camera) if isinstance(camera, dict) else camera or Camera()
     check_frames(frames, fps, sway)
+    check_camera(camera)
     p = sample_params(n, seed, classes=space.classes, intensity=intensity, pose=pose, domain=domain, subjects=subjects,
-                      occluded=occluded, start=start)
+                      occluded=occluded, start=start, camera=camera)
     marks = sample_timeline(seed, p.index.numpy(), frames, (0.7, 1.0))
     return as_clips(f"sequences-{size}", p, marks, space, size, channels, fps, sway, mask)
 
@@ -188,13 +191,16 @@ def micro_expressions(
     mask: bool = False,                  # also find the region that the expression changes in each frame
     start: int = 0,                      # number of the first clip
     channels: int = 1,                   # 1 grey, 3 colour
+    camera: Camera | dict | None = None,    # JPEG, low resolution, for example dict(jpeg=(10, 60)); None: neither
 ) -> FaceSet:
     "Clips in which one region of the face (meta.region) moves weakly for a few frames; else as `synthetic_sequences`."
     pose = Pose(**pose) if isinstance(pose, dict) else pose or Pose(5, 4, 4, 0.03, 0.02)
     check_request(size, space.classes, None, domain, pose)
+    camera = Camera(**camera) if isinstance(camera, dict) else camera or Camera()
     check_frames(frames, fps, sway)
+    check_camera(camera)
     p = sample_params(n, seed, classes=space.classes, pose=pose, domain=domain, subjects=subjects, occluded=occluded,
-                      start=start)
+                      start=start, camera=camera)
     aus, regions = sample_micro(seed, p.index.numpy(), p.label.numpy(), space.classes)
     marks = sample_timeline(seed, p.index.numpy(), frames, (0.22, 0.42))
     p = replace(p, aus=torch.from_numpy(aus))

@@ -75,7 +75,7 @@ def test_person_light_and_place_stay_and_the_grain_does_not():
     which = torch.from_numpy(np.repeat(np.arange(3), marks.length))
     for name in ("identity", "light", "camera", "state", "occluder", "subject", "domain", "index"):
         assert torch.equal(getattr(film, name), getattr(p, name)[which]), name
-    still = replace(p, aus=torch.zeros_like(p.aus), camera=p.camera + torch.tensor([0.02, 0, 0]))
+    still = replace(p, aus=torch.zeros_like(p.aus), camera=p.camera.new_tensor([[0.02, 0, 0, 0, 0]]).expand(3, 5))
     images = render(filmed(still, marks, 12, 0.0), 48)[0].float()
     change = (images[1:marks.length[0]] - images[0]).abs()
     assert (change.mean((1, 2, 3)) > 1).all(), "a camera's noise is new in every frame"
@@ -184,6 +184,13 @@ def test_shares_beyond_one_and_single_classes_are_refused():
         faces.mislabelled(1.5)
     with pytest.raises(FaceError, match="1 classes"):
         synthetic_faces(2, space=LabelSpace("one", ("anger",)), mask=False).mislabelled(0.1)
+
+
+@pytest.mark.parametrize("make", [synthetic_sequences, micro_expressions])
+def test_a_clip_is_stored_by_one_camera(make):
+    clips = make(3, frames=(4, 5), camera=dict(jpeg=(5, 20)))
+    assert clips.meta.jpeg.between(5, 20).all()
+    assert (clips.frames != make(3, frames=(4, 5)).frames).any((1, 2, 3)).all()
 
 
 def test_colour_size_and_pose_reach_the_frames():
