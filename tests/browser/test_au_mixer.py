@@ -10,7 +10,11 @@ from fer_lab.au_mixer import AUMixer, in_order, mixture
 from fer_lab.synthetic import render
 
 pytestmark = pytest.mark.xdist_group("browser")
-PIXELS = "c => Array.from(c.getContext('2d').getImageData(0, 0, c.width, c.height).data.filter((_, i) => i % 4 === 0))"
+PIXELS = """shown => {
+    const small = new OffscreenCanvas(32, 32).getContext('2d');
+    Object.assign(small, { imageSmoothingQuality: 'high' }).drawImage(shown, 0, 0, 32, 32);
+    return Array.from(small.getImageData(0, 0, 32, 32).data.filter((_, i) => i % 4 === 0));
+}"""
 
 
 @pytest.fixture(scope="module")
@@ -38,10 +42,7 @@ def unit(view, name: str):
 def picture(view) -> np.ndarray:
     "The face on the screen, reduced to 32 x 32."
     view.wait_for_timeout(120)
-    shown = face(view).evaluate(PIXELS)
-    side = int(len(shown) ** 0.5)
-    crop = side // 32 * 32
-    return np.reshape(shown, (side, side))[:crop, :crop].reshape(32, crop // 32, 32, crop // 32).mean((1, 3))
+    return np.reshape(face(view).evaluate(PIXELS), (32, 32))
 
 
 def drawn(strengths: dict, mixer) -> np.ndarray:
@@ -106,7 +107,8 @@ def test_it_fits_narrow_pages_and_dark_ones(page, frozen_page, scheme, width, ar
     face(page).wait_for()
     assert page.evaluate("() => document.documentElement.scrollWidth <= window.innerWidth")
     light, dark = page.evaluate("""() => { const style = getComputedStyle(document.querySelector('.fer-lab-widget'));
-        return [style.color, style.backgroundColor].map(c => c.match(/[\\d.]+/g).slice(0, 3).reduce((a, b) => a + +b, 0)); }""")
+        const sum = colour => colour.match(/[\\d.]+/g).slice(0, 3).reduce((a, b) => a + +b, 0);
+        return [sum(style.color), sum(style.backgroundColor)]; }""")
     assert (light > dark + 300) == (scheme == "dark")
     page.screenshot(path=artifacts / f"au-mixer-{scheme}-{width}.png", full_page=True)
 
