@@ -4,19 +4,21 @@
 
 # %% auto #0
 __all__ = ['ACTION_UNITS', 'AU_NAMES', 'EXPRESSIONS', 'INTENSITIES', 'IDENTITY', 'HAIR', 'DOMAINS', 'POSE_NAMES', 'SPAN', 'TOP',
-           'BOTTOM', 'HALF', 'LAYERS', 'COLOURS', 'uniforms', 'spread', 'bell', 'Pattern', 'sample_aus',
-           'sample_identity', 'dress', 'Pose', 'Domain', 'FaceParams', 'between', 'sample_pose', 'sample_scene',
-           'sample_params', 'stack', 'au_index', 'FaceError', 'smooth', 'bump', 'wave', 'spline', 'anatomy',
-           'brow_points', 'brow_line', 'eye_points', 'down_brow', 'lid_lines', 'nose_points', 'mouth_points',
-           'lip_lines', 'head_line', 'jaw_points', 'landmarks68', 'assemble', 'Canvas', 'paint', 'tint', 'lay', 'edge',
-           'draw_some', 'wide', 'ramp', 'palette', 'draw_head', 'draw_body', 'draw_ear', 'draw_skin', 'draw_fold',
-           'draw_nose', 'draw_eyes', 'eye_colours', 'draw_crows_feet', 'draw_brows', 'draw_mouth', 'mouth_colours',
-           'draw_corner', 'draw_beard', 'draw_hair', 'draw_bun', 'draw_glasses', 'draw_mask', 'shade', 'shadows',
-           'turn', 'pose_terms', 'unturn', 'photograph', 'background', 'hold_object', 'blur', 'noise_field', 'grain',
-           'light_in_face', 'render', 'draw', 'join', 'region_masks', 'synthetic_faces', 'check_request', 'describe',
+           'BOTTOM', 'HALF', 'LAYERS', 'COLOURS', 'LUMA', 'CHROMA', 'uniforms', 'spread', 'bell', 'Pattern',
+           'sample_aus', 'sample_identity', 'dress', 'Pose', 'Domain', 'Camera', 'FaceParams', 'between', 'sample_pose',
+           'sample_scene', 'sample_params', 'stack', 'au_index', 'FaceError', 'check_camera', 'smooth', 'bump', 'wave',
+           'spline', 'anatomy', 'brow_points', 'brow_line', 'eye_points', 'down_brow', 'lid_lines', 'nose_points',
+           'mouth_points', 'lip_lines', 'head_line', 'jaw_points', 'landmarks68', 'assemble', 'Canvas', 'paint', 'tint',
+           'lay', 'edge', 'draw_some', 'wide', 'ramp', 'palette', 'draw_head', 'draw_body', 'draw_ear', 'draw_skin',
+           'draw_fold', 'draw_nose', 'draw_eyes', 'eye_colours', 'draw_crows_feet', 'draw_brows', 'draw_mouth',
+           'mouth_colours', 'draw_corner', 'draw_beard', 'draw_hair', 'draw_bun', 'draw_glasses', 'draw_mask', 'shade',
+           'shadows', 'turn', 'pose_terms', 'unturn', 'photograph', 'background', 'hold_object', 'blur', 'noise_field',
+           'grain', 'coarsen', 'steps_of', 'waves', 'turned_to', 'compress', 'in_luma', 'in_rgb', 'light_in_face',
+           'render', 'draw', 'join', 'region_masks', 'unit_masks', 'synthetic_faces', 'check_request', 'describe',
            'au_ceiling']
 
 # %% ../nbs/library/02_synthetic.ipynb #cell-006
+import hashlib
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 
@@ -243,6 +245,13 @@ class Domain:
     pitch: float                   # camera above (+) or below (-), degrees
 
 
+@dataclass(frozen=True)
+class Camera:
+    "What becomes of a picture after it was taken: each value is drawn evenly from its range. By default, nothing."
+    resolution: tuple[float, float] = (1.0, 1.0)   # pixels that the sensor had, as a share of the picture's; 0.2 to 1
+    jpeg: tuple[float, float] = (100, 100)         # quality of the stored file, 1 to 100; 100 leaves the bytes alone
+
+
 DOMAINS = {
     "A": Domain((-0.4, 0.4), (-0.7, -0.1), (0.45, 0.60), (0.98, 1.08), (0.003, 0.010), (0.0, 0.15), 0.0, 0.6, 0.0),
     "B": Domain((-0.9, 0.9), (-0.6, 0.1), (0.35, 0.50), (0.85, 1.05), (0.006, 0.018), (0.1, 0.6), 0.5, 1.0, -4.0),
@@ -264,9 +273,10 @@ class FaceParams:
     identity: torch.Tensor   # float32 [N, len(IDENTITY)]
     pose: torch.Tensor       # float32 [N, 6]: yaw, pitch, roll (degrees), scale, tx, ty (share of the width)
     light: torch.Tensor      # float32 [N, 5]: towards the light x, y; ambient, exposure, background
-    camera: torch.Tensor     # float32 [N, 3]: noise, blur, clutter
+    camera: torch.Tensor     # float32 [N, 5]: noise, blur, clutter, lost resolution (share), 100 - JPEG quality
     state: torch.Tensor      # float32 [N, 3]: gaze x, gaze y, droop of the lids
     occluder: torch.Tensor   # float32 [N, 4]: kind (0 none, 1 sunglasses, 2 mask, 3 object), place x, y, tone
+    moment: torch.Tensor     # int64 [N], the frame of a sequence (0 for a still): it chooses the grain, too
 
     def __len__(self) -> int:
         return len(self.index)
@@ -293,12 +303,16 @@ def sample_pose(u: np.ndarray, pose: Pose, places: list[Domain], kind: np.ndarra
     return turned
 
 
-def sample_scene(u: np.ndarray, places: list[Domain], kind: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    "Light [N, 5] and camera [N, 3] of each face, from the ranges of its domain."
+def sample_scene(
+    u: np.ndarray, places: list[Domain], kind: np.ndarray,    # chance [N, 8]; the domains, and which one each face has
+    file: np.ndarray, camera: Camera,                         # chance [N, 2]; what happens to the file
+) -> tuple[np.ndarray, np.ndarray]:
+    "Light [N, 5] and camera [N, 5] of each face, from the ranges of its domain."
     names = ("light_x", "light_y", "ambient", "exposure", "noise", "blur")
     drawn = [between(u[:, k], [getattr(d, name) for d in places], kind) for k, name in enumerate(names)]
     clutter = np.array([d.clutter for d in places], np.float32)[kind] * u[:, 6]
-    return np.stack([*drawn[:4], spread(u[:, 7], 0.12, 0.85)], 1), np.stack([*drawn[4:], clutter], 1)
+    lost = 1 - spread(file[:, 0], *camera.resolution), (100 - spread(file[:, 1], *camera.jpeg)).round()
+    return np.stack([*drawn[:4], spread(u[:, 7], 0.12, 0.85)], 1), np.stack([*drawn[4:], clutter, *lost], 1)
 
 # %% ../nbs/library/02_synthetic.ipynb #cell-038
 def sample_params(
@@ -308,6 +322,7 @@ def sample_params(
     pose: Pose = Pose(), domain: str | None = None,    # head poses; "A" to "D", None mixes them
     subjects: int = 120, occluded: float = 0.06,       # how many people there are; share of covered faces
     start: int = 0,                            # number of the first face
+    camera: Camera = Camera(),                 # what happens to the picture after it was taken
 ) -> FaceParams:
     "Draw all causes of `n` faces; face `i` depends on (seed, i) alone."
     index = np.arange(start, start + n)
@@ -316,14 +331,14 @@ def sample_params(
     labels, level, aus = sample_aus(seed, index, classes, intensity)
     kind = np.full(n, list(DOMAINS).index(domain)) if domain else (u[:, 1] * len(DOMAINS)).astype(np.int64)
     places = list(DOMAINS.values())
-    light, camera = sample_scene(u[:, 8:18], places, kind)
+    light, file = sample_scene(u[:, 8:18], places, kind, uniforms(seed, 13, index, 2), camera)
     turned = sample_pose(u[:, 2:8], pose, places, kind)
     state = np.stack([bell(u[:, 18:20]) * 0.012, bell(u[:, 20:22]) * 0.006, 0.25 * u[:, 22] ** 2], 1)
     cover = np.where(u[:, 23] < occluded, 1 + (u[:, 24] * 3).astype(np.int64), 0)
     occluder = np.stack([cover, spread(u[:, 25], -1, 1), u[:, 26], u[:, 27]], 1)
     rows = (index, subject, labels, level, kind, aus, sample_identity(seed, subject))
-    rows += tuple(x.astype(np.float32) for x in (turned, light, camera, state, occluder))
-    return FaceParams(seed, *(torch.as_tensor(x) for x in rows))
+    rows += tuple(x.astype(np.float32) for x in (turned, light, file, state, occluder))
+    return FaceParams(seed, *(torch.as_tensor(x) for x in (*rows, np.zeros(n, np.int64))))
 
 # %% ../nbs/library/02_synthetic.ipynb #cell-041
 @patch
@@ -379,6 +394,18 @@ def relit(
 
 
 @patch
+def photographed(
+    self: FaceParams, noise: float = 0.0, blur: float = 0.0,    # standard deviation, share of white; 0 sharp to 1
+    resolution: float = 1.0, jpeg: float = 100,                 # share of the pixels; quality, 100: not compressed
+) -> FaceParams:
+    "The same faces taken by another camera, by default a perfect one."
+    check_camera(Camera((resolution, resolution), (jpeg, jpeg)))
+    camera = self.camera.clone()
+    camera[:, [0, 1, 3, 4]] = torch.tensor([noise, blur, 1 - resolution, 100 - jpeg], dtype=torch.float32)
+    return replace(self, camera=camera)
+
+
+@patch
 def as_identity(self: FaceParams, subject: int) -> FaceParams:
     "The same expressions, poses and lights on another person of the same set."
     subjects = torch.full_like(self.subject, subject)
@@ -392,6 +419,13 @@ def posed(self: FaceParams, **values: float) -> FaceParams:
     for name, value in values.items():
         pose[:, POSE_NAMES.index(name)] = value
     return replace(self, pose=pose)
+
+
+def check_camera(camera: Camera) -> None:
+    "Refuse what no camera does."
+    for name, (low, high), least, most in (("resolution", camera.resolution, 0.2, 1), ("jpeg", camera.jpeg, 1, 100)):
+        if not least <= low <= high <= most:
+            raise FaceError(f"{name} is a range inside {least} to {most}, lower end first; got {(low, high)}.")
 
 # %% ../nbs/library/02_synthetic.ipynb #cell-046
 def smooth(t: torch.Tensor) -> torch.Tensor:
@@ -1065,9 +1099,9 @@ def photograph(layers: torch.Tensor, shadow: torch.Tensor, p: FaceParams, size: 
     image = seen[:, :-1] * (1 - dark * (0.75 * (1 - p.light[:, 2, None, None, None])))
     image = image + background(p, x, y) * (1 - seen[:, -1:])
     image = hold_object(image, p, x, y)
-    image = blur(image, p.camera[:, 1, None, None, None])
+    image = coarsen(blur(image, p.camera[:, 1, None, None, None]), p.camera[:, 3])
     image = image + p.camera[:, 0, None, None, None] * grain(p, size)
-    return image.clamp_(0, 1).mul_(255).add_(0.5).to(torch.uint8)
+    return compress(image.clamp_(0, 1).mul_(255).add_(0.5).to(torch.uint8), p.camera[:, 4])
 
 # %% ../nbs/library/02_synthetic.ipynb #cell-091
 def background(p: FaceParams, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
@@ -1109,8 +1143,88 @@ def noise_field() -> torch.Tensor:
 
 def grain(p: FaceParams, size: int) -> torch.Tensor:
     "Noise of the sensor [N, 1, size, size], mean 0, spread 1."
-    at = torch.from_numpy((uniforms(p.seed, 9, p.index.numpy(), 2) * (321 - size)).astype(np.int64))
+    exposure = p.index + (p.moment << 40)                               # every frame has its own grain
+    at = torch.from_numpy((uniforms(p.seed, 9, exposure.numpy(), 2) * (321 - size)).astype(np.int64))
     return noise_field().unfold(0, size, 1).unfold(1, size, 1)[at[:, 0], at[:, 1]][:, None]
+
+# %% ../nbs/library/02_synthetic.ipynb #c251dc847
+def coarsen(image: torch.Tensor, lost: torch.Tensor) -> torch.Tensor:
+    "Pictures [N, C, S, S] as a sensor that lacks a share `lost` [N] of the pixels across sees them, enlarged again."
+    size = image.shape[-1]
+    pixels = (size * (1 - lost)).round().long()
+    for few in pixels[pixels < size].unique().tolist():
+        which = (pixels == few).nonzero()[:, 0]
+        small = F.interpolate(image[which], (few, few), mode="area")
+        image[which] = F.interpolate(small, (size, size), mode="bilinear", align_corners=False)
+    return image
+
+# %% ../nbs/library/02_synthetic.ipynb #c9076fcc5
+LUMA = ((16, 11, 10, 16, 24, 40, 51, 61), (12, 12, 14, 19, 26, 58, 60, 55), (14, 13, 16, 24, 40, 57, 69, 56),
+        (14, 17, 22, 29, 51, 87, 80, 62), (18, 22, 37, 56, 68, 109, 103, 77), (24, 35, 55, 64, 81, 104, 113, 92),
+        (49, 64, 78, 87, 103, 121, 120, 101), (72, 92, 95, 98, 112, 100, 103, 99))
+CHROMA = ((17, 18, 24, 47), (18, 21, 26, 66), (24, 26, 56, 99), (47, 66, 99, 99))     # the other steps are 99
+
+
+def steps_of(lost: torch.Tensor, channels: int) -> torch.Tensor:  # [N, C, 1, 8, 1, 8]
+    "How coarsely JPEG rounds each wave (row: across lines, column: along them) at quality 100 - lost."
+    quality = (100 - lost).clamp(1, 100)
+    scale = torch.where(quality < 50, (5000 / quality).floor(), 200 - 2 * quality)[:, None, None, None]
+    tables = torch.full((channels, 8, 8), 99.0)
+    tables[0] = torch.tensor(LUMA)
+    tables[1:, :4, :4] = torch.tensor(CHROMA, dtype=torch.float32)
+    return ((tables * scale + 50) / 100).floor().clamp(1, 255)[:, :, None, :, None, :]
+
+
+def waves() -> torch.Tensor:  # float32 [8, 8]
+    "The cosines of the DCT, one wave a row; the rows are orthonormal."
+    k, j = np.mgrid[:8, :8]
+    cosines = np.where(k == 0, 0.5**0.5, 1) / 2 * np.cos((2 * j + 1) * k * np.pi / 16)
+    return torch.from_numpy(cosines.astype(np.float32))
+
+# %% ../nbs/library/02_synthetic.ipynb #c424ab678
+def turned_to(x: torch.Tensor, basis: torch.Tensor, axis: int) -> torch.Tensor:
+    "Product with an 8 x 8 matrix along an axis of length 8: sums in a fixed order, so that no batch changes a bit."
+    x = x.movedim(axis, -1)
+    total = x[..., :1] * basis[:, 0]
+    for j in range(1, 8):
+        total += x[..., j:j + 1] * basis[:, j]
+    return total.movedim(-1, axis)
+
+
+def compress(images: torch.Tensor, lost: torch.Tensor) -> torch.Tensor:
+    "What JPEG at quality 100 - lost [N] leaves of pictures, uint8 [N, 1 or 3, S, S]; lost = 0 leaves them as they are."
+    which = (lost > 0).nonzero()[:, 0]
+    if not len(which):
+        return images
+    size, more = images.shape[-1], -images.shape[-1] % 8
+    x = F.pad(in_luma(images[which].float()).round(), (0, more, 0, more), mode="replicate") - 128
+    blocks = x.unflatten(3, (-1, 8)).unflatten(2, (-1, 8))                             # [n, C, down, 8, across, 8]
+    steps, basis = steps_of(lost[which], images.shape[1]), waves()
+    strength = turned_to(turned_to(blocks, basis, 3), basis, 5)
+    kept = (strength / steps).round() * steps
+    back = turned_to(turned_to(kept, basis.T, 3), basis.T, 5).flatten(4, 5).flatten(2, 3)
+    result = in_rgb((back[:, :, :size, :size] + 128).round().clamp(0, 255))
+    images = images.clone()
+    images[which] = result.round().clamp(0, 255).to(torch.uint8)
+    return images
+
+
+def in_luma(x: torch.Tensor) -> torch.Tensor:
+    "RGB [N, 3, ...] as brightness and two colour differences around 128 (JFIF); grey stays."
+    if x.shape[1] == 1:
+        return x
+    r, g, b = x.unbind(1)
+    y = 0.299 * r + 0.587 * g + 0.114 * b
+    return torch.stack([y, (b - y) * (0.5 / 0.886) + 128, (r - y) * (0.5 / 0.701) + 128], 1)
+
+
+def in_rgb(x: torch.Tensor) -> torch.Tensor:
+    "The way back."
+    if x.shape[1] == 1:
+        return x
+    y, cb, cr = x.unbind(1)
+    b, r = y + (cb - 128) * 1.772, y + (cr - 128) * 1.402
+    return torch.stack([r, y - (0.114 * 1.772 / 0.587) * (cb - 128) - (0.299 * 1.402 / 0.587) * (cr - 128), b], 1)
 
 # %% ../nbs/library/02_synthetic.ipynb #cell-094
 def light_in_face(p: FaceParams) -> torch.Tensor:  # float32 [N, 5]
@@ -1177,6 +1291,20 @@ def region_masks(
     calm, _ = render(p.without(*names), size, images.shape[1])
     return ((images.short() - calm.short()).abs() > threshold).any(1)
 
+
+def unit_masks(
+    p: FaceParams, size: int, images: torch.Tensor,   # the causes, and what `render` made of them
+    threshold: int = 8,                               # grey levels
+) -> torch.Tensor:  # bool [N, 20, size, size]
+    "The same for every action unit alone: one more drawing for each unit that a face shows."
+    face, unit = p.aus.any(2).nonzero().T
+    aus = p.aus[face]
+    aus[torch.arange(len(face)), unit] = 0
+    calm, _ = render(replace(p[face], aus=aus), size, images.shape[1])
+    masks = torch.zeros(len(p), len(AU_NAMES), size, size, dtype=torch.bool)
+    masks[face, unit] = ((images[face].short() - calm.short()).abs() > threshold).any(1)
+    return masks
+
 # %% ../nbs/library/02_synthetic.ipynb #cell-105
 def synthetic_faces(
     n: int,                              # how many faces
@@ -1191,12 +1319,15 @@ def synthetic_faces(
     mask: bool = True,                   # also find the region that the expression changes (a second drawing)
     start: int = 0,                      # number of the first face
     channels: int = 1,                   # 1 grey, 3 colour
+    camera: Camera | dict | None = None,    # JPEG, low resolution, for example dict(jpeg=(10, 60)); None: neither
 ) -> FaceSet:
     "Faces with everything that is known about them; face `i` has the same bytes in any batch."
     pose = Pose(**pose) if isinstance(pose, dict) else pose or Pose()
+    camera = Camera(**camera) if isinstance(camera, dict) else camera or Camera()
     check_request(size, space.classes, intensity, domain, pose)
+    check_camera(camera)
     p = sample_params(n, seed, classes=space.classes, intensity=intensity, pose=pose, domain=domain,
-                      subjects=subjects, occluded=occluded, start=start)
+                      subjects=subjects, occluded=occluded, start=start, camera=camera)
     images, points = render(p, size, channels)
     regions = region_masks(p, size, images).numpy() if mask else None
     return FaceSet(f"synthetic-{size}", images.numpy(), p.label.numpy(), space, meta=describe(p),
@@ -1227,8 +1358,26 @@ def describe(p: FaceParams) -> pd.DataFrame:
         columns[name] = p.pose[:, j].numpy()
     for j, name in enumerate(("light_x", "light_y", "ambient", "exposure")):
         columns[name] = p.light[:, j].numpy()
+    columns["resolution"], columns["jpeg"] = (1 - p.camera[:, 3]).numpy(), (100 - p.camera[:, 4]).numpy()
     columns["occluder"] = [("none", "sunglasses", "mask", "object")[int(v)] for v in p.occluder[:, 0]]
     return pd.DataFrame(columns)
+
+# %% ../nbs/library/02_synthetic.ipynb #c871aa731
+@patch
+def mislabelled(
+    self: FaceSet,
+    share: float,           # of the labelled items, 0 to 1: how probable it is that an item's label is wrong
+    seed: int = 0,          # another seed, other mistakes
+) -> FaceSet:               # meta.true_label keeps the right labels (positions in the label space)
+    "The same faces, some under a wrong label: any other class, all equally likely."
+    if not 0 <= share <= 1 or len(self.classes) < 2:
+        raise FaceError(f"A share of 0 to 1 of the labels can be wrong, of two classes or more; got {share} "
+                        f"and {len(self.classes)} classes.")
+    keys = [hashlib.blake2b(str(name).encode(), digest_size=8).digest() for name in self.meta["id"]]
+    u = uniforms(seed, 12, np.frombuffer(b"".join(keys), np.int64), 2)
+    wrong = (self.labels + 1 + (u[:, 1] * (len(self.classes) - 1)).astype(np.int64)) % len(self.classes)
+    labels = np.where((u[:, 0] < share) & (self.labels >= 0), wrong, self.labels)
+    return replace(self, labels=labels, meta=self.meta.assign(true_label=self.meta.get("true_label", self.labels)))
 
 # %% ../nbs/library/02_synthetic.ipynb #cell-124
 def au_ceiling(

@@ -99,6 +99,18 @@ export function slider({ label, low, high, step, format, change, rest = null }) 
   const node = el("div", { class: "fl-slider" },
     el("label", { for: name }, label), shown, el("div", { class: "fl-track" }, input, mark));
   input.addEventListener("input", () => change(Number(input.value)));
+  // JupyterLab takes the arrow keys from native sliders, so the slider moves itself.
+  const moves = { ArrowRight: 1, ArrowUp: 1, ArrowLeft: -1, ArrowDown: -1, PageUp: 10, PageDown: -10 };
+  input.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    const before = input.value;
+    if (moves[event.key]) input.stepUp(moves[event.key]);
+    else if (event.key === "Home" || event.key === "End") input.value = event.key === "Home" ? low : high;
+    else return;
+    event.preventDefault();
+    event.stopPropagation();
+    if (input.value !== before) change(Number(input.value));
+  });
   if (rest !== null) {
     input.title = "Double-click to reset";
     input.addEventListener("dblclick", () => change(rest));
