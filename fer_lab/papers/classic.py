@@ -6,7 +6,7 @@
 __all__ = ['SPAN', 'gradient_table', 'gradient_index', 'cell_histograms', 'block_normalised', 'HogError', 'Hog', 'hog_linear_svm',
            'hog_rbf_svm']
 
-# %% ../../nbs/papers/00_classic.ipynb #72358a2b
+# %% ../../nbs/papers/00_classic.ipynb #6d28e86b
 from functools import cache
 
 import numpy as np
@@ -19,7 +19,7 @@ from sklearn.svm import SVC, LinearSVC
 from ..faceset import FaceSet
 from ..settings import LabError
 
-# %% ../../nbs/papers/00_classic.ipynb #5abb9c65
+# %% ../../nbs/papers/00_classic.ipynb #ba071567
 SPAN = 511  # differences of two bytes: -255 to 255
 
 
@@ -42,7 +42,7 @@ def gradient_index(
     index[..., 1:-1] += x[..., 2:] - x[..., :-2]
     return index
 
-# %% ../../nbs/papers/00_classic.ipynb #31dfc7dd
+# %% ../../nbs/papers/00_classic.ipynb #123331f2
 def cell_histograms(
     pixels: np.ndarray,  # uint8 [N, C, H, W]
     orientations: int,
@@ -62,7 +62,7 @@ def cell_histograms(
     sums = np.bincount(place.ravel(), steep[inside].ravel(), n * rows * columns * orientations)
     return sums.reshape(n, rows, columns, orientations) / cell**2
 
-# %% ../../nbs/papers/00_classic.ipynb #087e2351
+# %% ../../nbs/papers/00_classic.ipynb #16bd09a4
 def block_normalised(
     histograms: np.ndarray,  # float64 [N, rows, columns, orientations]
     block: int,  # side of a block in cells
@@ -75,7 +75,7 @@ def block_normalised(
         vectors = vectors if limit is None else np.minimum(vectors, limit)
     return vectors.reshape(len(vectors), -1)
 
-# %% ../../nbs/papers/00_classic.ipynb #81f5a129
+# %% ../../nbs/papers/00_classic.ipynb #9d0a60ec
 class HogError(LabError, ValueError):
     "Pictures that no HOG can be computed of."
 
@@ -108,7 +108,7 @@ class Hog(TransformerMixin, BaseEstimator):
                  .astype(np.float32) for i in range(0, len(pixels), batch)]
         return np.concatenate(parts)
 
-# %% ../../nbs/papers/00_classic.ipynb #8f501a6b
+# %% ../../nbs/papers/00_classic.ipynb #d00306da
 def _pixels(faces: FaceSet | np.ndarray, smallest: int) -> np.ndarray:
     pixels = faces.stills() if isinstance(faces, FaceSet) else faces
     if getattr(pixels, "dtype", None) != np.uint8 or pixels.ndim != 4 or not len(pixels):
@@ -119,7 +119,7 @@ def _pixels(faces: FaceSet | np.ndarray, smallest: int) -> np.ndarray:
                        f"{pixels.shape[2]} × {pixels.shape[3]}. Take smaller cells or blocks.")
     return pixels
 
-# %% ../../nbs/papers/00_classic.ipynb #afbebcdc
+# %% ../../nbs/papers/00_classic.ipynb #72275eb3
 def hog_linear_svm(
     C: float = 0.001,  # cost of a face on the wrong side
     **hog_options,  # of Hog
