@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SLOPES', 'conv_stage', 'dense', 'CompactCNN']
 
-# %% ../../nbs/papers/03_compact.ipynb #83fbe49d
+# %% ../../nbs/papers/03_compact.ipynb #7b8db9d9
 from collections import OrderedDict
 from itertools import pairwise
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ..models import ModelError
 
-# %% ../../nbs/papers/03_compact.ipynb #545e987c
+# %% ../../nbs/papers/03_compact.ipynb #99acaec0
 SLOPES = ("relu", "prelu")
 
 
@@ -34,7 +34,7 @@ def dense(inputs: int, outputs: int, dropout: float) -> nn.Sequential:  # [N, in
     "A linear layer with its activation and its dropout."
     return nn.Sequential(OrderedDict(linear=nn.Linear(inputs, outputs), relu=nn.ReLU(), drop=nn.Dropout(dropout)))
 
-# %% ../../nbs/papers/03_compact.ipynb #1c91380b
+# %% ../../nbs/papers/03_compact.ipynb #81993ad7
 class CompactCNN(nn.Module):
     "The frame network of Kuo, Lai and Sarkis 2018, Figure 2."
 
