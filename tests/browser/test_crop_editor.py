@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from fer_lab.crop_editor import CropEditor
+from fer_lab.light_editor import LightEditor
 from fer_lab.synthetic import synthetic_faces
 
 pytestmark = pytest.mark.xdist_group("browser")
@@ -124,3 +125,27 @@ def test_the_keyboard_reaches_everything_and_the_page_is_dark_in_the_dark(view, 
     view.wait_for_timeout(150)
     assert view.evaluate("() => document.documentElement.scrollWidth <= window.innerWidth")
     view.screenshot(path=artifacts / "crop-editor-phone.png")
+
+
+def test_the_light_editors_sliders_change_its_pictures(page, tmp_path, artifacts):
+    faces = synthetic_faces(2, 96, seed=21, mask=False)
+    editor = LightEditor(faces.frames, ["one lamp", "another"])
+    editor.freeze(tmp_path / "light.html")
+    page.goto((tmp_path / "light.html").as_uri())
+    words = page.locator("[data-treatment=gamma]")
+    words.wait_for()
+
+    def mean():
+        return int(re.search(r"mean (\d+)", words.inner_text())[1])
+
+    editor.power = 0.6
+    assert mean() == pytest.approx(editor.treated()["gamma"].mean(), abs=1)
+    before = picture(page, 8)  # six pairs of picture and histogram; gamma is the fifth
+    page.get_by_role("slider", name="Gamma").fill("2")
+    editor.power = 2.0
+    assert mean() == pytest.approx(editor.treated()["gamma"].mean(), abs=1) and picture(page, 8) != before
+    page.get_by_role("radio", name="another").check()
+    editor.face = 1
+    assert mean() == pytest.approx(editor.treated()["gamma"].mean(), abs=1)
+    page.screenshot(path=artifacts / "light-editor-frozen.png")
+    assert page.script_errors == []

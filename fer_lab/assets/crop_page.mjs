@@ -1,4 +1,0 @@
-// A frozen CropEditor needs no answers: the view computes everything itself.
-export function cropAnswers() {
-  return () => ({});
-}
