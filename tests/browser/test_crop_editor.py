@@ -2,6 +2,7 @@
 
 import re
 
+import nbformat
 import numpy as np
 import pytest
 
@@ -149,3 +150,49 @@ def test_the_light_editors_sliders_change_its_pictures(page, tmp_path, artifacts
     assert mean() == pytest.approx(editor.treated()["gamma"].mean(), abs=1)
     page.screenshot(path=artifacts / "light-editor-frozen.png")
     assert page.script_errors == []
+
+
+# ---------------------------------------------------------------- live
+
+LIVE = """from fer_lab.crop_editor import CropEditor
+from fer_lab.synthetic import synthetic_faces
+faces = synthetic_faces(2, 96, seed=21, mask=False, occluded=0)
+editor = CropEditor(faces.batch(range(2)), faces.landmarks, faces.classes, faces.labels)
+editor"""
+ASK = "editor.points()[30].tolist(), editor.alpha"
+SET = "editor.alpha = 1.5"
+
+
+def run(lab, text: str):
+    """Run the one cell that holds `text` and wait until the kernel is idle again."""
+    lab.show(text)
+    lab.page.evaluate("() => window.jupyterapp.commands.execute('notebook:run-cell')")
+    lab.page.wait_for_timeout(300)
+    lab.wait(lambda state: state["kernel"] == "idle", 60, "the cell")
+
+
+def test_in_jupyterlab_python_knows_what_was_dragged_and_the_view_what_python_sets(lab, server, editor, artifacts):
+    cells = [nbformat.v4.new_code_cell(text) for text in (LIVE, ASK, SET)]
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), server[2] / "crop_editor_test.ipynb")
+    lab.open("crop_editor_test.ipynb")
+    run(lab, LIVE)
+    cell, nose = lab.show(LIVE), editor.points(0)[30]
+    stage = cell.locator("canvas[role=application]")
+    stage.scroll_into_view_if_needed()
+    box, scale = stage.bounding_box(), stage.bounding_box()["width"] / (96 * (1 + 2 * OUTSIDE))
+    start = [box[side] + (value + 0.5 + OUTSIDE * 96) * scale for side, value in zip("xy", nose, strict=True)]
+    lab.page.mouse.move(*start)
+    lab.page.mouse.down()
+    lab.page.mouse.move(start[0] + 5 * scale, start[1] - 3 * scale, steps=6)
+    lab.page.mouse.up()
+    lab.page.wait_for_timeout(500)
+    run(lab, ASK)
+    output = lab.show(ASK).locator(".jp-OutputArea-output").inner_text()
+    x, y, alpha = (float(n) for n in re.findall(r"-?\d+\.\d+", output))
+    assert [x, y] == pytest.approx(nose + [5, -3], abs=0.4) and alpha == 1.05
+    run(lab, SET)
+    cell = lab.show(LIVE)
+    cell.get_by_text("1.50 ×").wait_for()
+    cell.locator(".fer-lab-widget").screenshot(path=artifacts / "crop-editor-live.png")
+    lab.page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.shutdown()")
