@@ -1,0 +1,4 @@
+// A frozen widget that needs no answers: its view computes everything itself.
+export function noAnswers() {
+  return () => ({});
+}
