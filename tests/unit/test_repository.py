@@ -187,6 +187,8 @@ def test_every_dependency_is_pinned_and_every_pin_is_plain():
     project = PROJECT["project"]
     wanted = project["dependencies"] + [name for extra in project["optional-dependencies"].values() for name in extra]
     for requirement in map(Requirement, wanted):
+        if canonicalize_name(requirement.name) == "fer-lab":  # one extra holds another
+            continue
         pin = pins[canonicalize_name(requirement.name)]
         assert requirement.specifier.contains(str(pin.specifier).removeprefix("=="), prereleases=True), requirement
 
