@@ -158,7 +158,8 @@ def data_check(dataset: Annotated[Datasets, typer.Argument(help="Which data set.
     Example:
       fer-lab data check fer2013
     """
-    from fer_lab.readers import check_fer2013, load_dataset
+    from fer_lab.fer2013 import check_fer2013
+    from fer_lab.readers import load_dataset
     from fer_lab.splits import split_for
 
     settings, console = load_settings(dataset=dataset, data_dir=data_dir), out()
