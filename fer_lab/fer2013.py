@@ -4,15 +4,14 @@
 
 # %% auto #0
 __all__ = ['SIDE', 'PIXELS', 'OFFICIAL_COUNTS', 'USAGES', 'REMEDY', 'KNOWN_MD5', 'NOT_A_TABLE', 'FORMS', 'LABEL', 'USAGE', 'EDGE',
-           'BLOCK', 'LONGEST', 'TABLES', 'NESTED', 'BROKEN', 'FOLDER_CLASS', 'FOLDER_USAGE', 'PICTURES', 'VOTES',
-           'VOTES_NAME', 'VOTES_REMEDY', 'READER', 'NAMES', 'SOURCE', 'write_fer2013', 'decode_numbers', 'DataError',
-           'refuse_impostors', 'read_header', 'split_fields', 'default_usage', 'parse_rows', 'row_fault', 'shown',
-           'whole_lines', 'read_table', 'first_fault', 'best_member', 'known_member', 'unwrap', 'open_table',
-           'md5_hint', 'read_rows', 'list_pictures', 'place_of', 'read_picture', 'read_pictures', 'read_votes', 'Rows',
-           'cache_entry', 'load_rows', 'drop_old_drafts', 'keep_rows', 'find_fer2013', 'gather', 'read_fer2013',
-           'votes_beside', 'depends_on', 'kept', 'as_faces', 'fer2013_home', 'fer2013_state', 'image_groups',
-           'sides_of', 'seen_elsewhere', 'repeats', 'conflicts', 'blank_images', 'Fer2013Check', 'check_fer2013',
-           'completeness']
+           'BLOCK', 'LONGEST', 'TABLES', 'NESTED', 'BROKEN', 'FOLDER_CLASS', 'FOLDER_USAGE', 'VOTES', 'VOTES_NAME',
+           'VOTES_REMEDY', 'READER', 'NAMES', 'SOURCE', 'write_fer2013', 'decode_numbers', 'refuse_impostors',
+           'read_header', 'split_fields', 'default_usage', 'parse_rows', 'row_fault', 'shown', 'whole_lines',
+           'read_table', 'first_fault', 'best_member', 'known_member', 'unwrap', 'open_table', 'md5_hint', 'read_rows',
+           'place_of', 'read_small', 'read_pictures', 'read_votes', 'Rows', 'cache_entry', 'load_rows',
+           'drop_old_drafts', 'keep_rows', 'find_fer2013', 'gather', 'read_fer2013', 'votes_beside', 'depends_on',
+           'kept', 'as_faces', 'fer2013_home', 'fer2013_state', 'image_groups', 'sides_of', 'seen_elsewhere', 'repeats',
+           'conflicts', 'blank_images', 'Fer2013Check', 'check_fer2013', 'completeness']
 
 # %% ../nbs/library/03_fer2013.ipynb #cell-005
 import gzip
@@ -38,7 +37,8 @@ import numpy as np
 import pandas as pd
 
 from .faceset import FER7, FaceSet
-from .settings import LabError, Settings, cache_dir, short_path
+from .pictures import DataError, list_pictures, read_grey
+from .settings import Settings, cache_dir, short_path
 
 # %% ../nbs/library/03_fer2013.ipynb #cell-006
 SIDE = 48
@@ -74,10 +74,6 @@ def decode_numbers(
     return value.take(ends), ends - 1, bool(well)
 
 # %% ../nbs/library/03_fer2013.ipynb #cell-019
-class DataError(LabError, ValueError):
-    "A data file that is missing or cannot be used."
-
-
 REMEDY = "Get the file again (data/README.md says where), and unpack it with a tool that reports errors."
 KNOWN_MD5 = {  # of the files as published
     "fer2013.csv": "f8428a1edbd21e88f42c73edd2a14f95", "icml_face_data.csv": "b114b9e04e6949e5fe8b6a98b3892b1d",
@@ -316,13 +312,6 @@ FOLDER_CLASS = {**{name: i for i, name in enumerate(FER7.classes)}, **{str(i): i
                 "angry": 0, "disgusted": 1, "fearful": 2, "happy": 3, "sad": 4, "surprised": 5}
 FOLDER_USAGE = {"train": "Training", "training": "Training", "publictest": "PublicTest", "privatetest": "PrivateTest",
                 "test": "Test", "val": "Validation", "valid": "Validation", "validation": "Validation"}
-PICTURES = (".png", ".jpg", ".jpeg", ".bmp")
-
-
-def list_pictures(folder: Path) -> list[Path]:
-    "All pictures under a folder, sorted; hidden ones left out."
-    return sorted(Path(at) / name for at, _, names in os.walk(folder) for name in names
-                  if name.lower().endswith(PICTURES) and not name.startswith("."))
 
 # %% ../nbs/library/03_fer2013.ipynb #cell-048
 def place_of(
@@ -336,16 +325,9 @@ def place_of(
     return FOLDER_CLASS[name.lower()], USAGES.index(FOLDER_USAGE.get(side.lower(), "Unknown"))
 
 # %% ../nbs/library/03_fer2013.ipynb #cell-050
-def read_picture(path: Path) -> np.ndarray:  # uint8 [2304]
+def read_small(path: Path) -> np.ndarray:  # uint8 [2304]
     "One grey 48 x 48 picture. Raises `DataError` if it is none."
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        with Image.open(path) as image:
-            grey = np.asarray(image.convert("L"))
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        size = f"{path.stat().st_size:,} bytes"
-        raise DataError(f"{short_path(path)} ({size}) is no picture that can be read. Remove or replace it.") from error
+    grey = read_grey(path)
     if grey.shape != (SIDE, SIDE):
         raise DataError(f"{short_path(path)} is {grey.shape[1]} × {grey.shape[0]} pixels; FER2013 has {SIDE} × {SIDE}. "
                         "Remove or replace it.")
@@ -356,7 +338,7 @@ def read_pictures(folder: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  #
     "A tree of class folders, in the order of its sorted paths."
     pictures = list_pictures(folder)
     places = np.array([place_of(picture) for picture in pictures], np.int8).reshape(-1, 2)
-    return np.stack([read_picture(picture) for picture in pictures]), *places.T
+    return np.stack([read_small(picture) for picture in pictures]), *places.T
 
 # %% ../nbs/library/03_fer2013.ipynb #cell-053
 VOTES = {name: name for name in ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear",

@@ -9,7 +9,8 @@ __all__ = ['load_dataset', 'synthetic_size', 'list_datasets']
 import pandas as pd
 
 from .faceset import FaceSet
-from .fer2013 import DataError, fer2013_home, fer2013_state, read_fer2013
+from .fer2013 import fer2013_home, fer2013_state, read_fer2013
+from .pictures import DataError
 from .settings import DATASETS, Settings
 from .synthetic import synthetic_faces
 

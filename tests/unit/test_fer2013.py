@@ -24,7 +24,6 @@ from fer_lab.fer2013 import (
     OFFICIAL_COUNTS,
     PIXELS,
     VOTES,
-    DataError,
     blank_images,
     cache_dir,
     check_fer2013,
@@ -38,6 +37,7 @@ from fer_lab.fer2013 import (
     seen_elsewhere,
     write_fer2013,
 )
+from fer_lab.pictures import DataError
 
 SIDES = np.array(list(OFFICIAL_COUNTS))
 COLUMNS = ["emotion", "pixels", "usage"]
@@ -314,7 +314,7 @@ def test_faulty_pictures_are_named(tmp_path):
     spoilt = top / "Training" / "fear" / "spoilt.png"
     spoilt.parent.mkdir(parents=True, exist_ok=True)
     spoilt.write_bytes(b"")
-    assert "spoilt.png (0 bytes) is no picture" in refusal(top)
+    assert "spoilt.png is empty (0 bytes)" in refusal(top)
     Image.new("L", (96, 48)).save(spoilt)
     assert "spoilt.png is 96 × 48 pixels; FER2013 has 48 × 48" in refusal(top)
     (top / "Training" / "fear").rename(top / "Training" / "afraid")

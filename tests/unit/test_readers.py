@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from fer_lab.fer2013 import write_fer2013
-from fer_lab.readers import DataError, list_datasets, load_dataset
+from fer_lab.pictures import DataError
+from fer_lab.readers import list_datasets, load_dataset
 from fer_lab.settings import load_settings
 from fer_lab.synthetic import synthetic_faces
 
