@@ -8,9 +8,9 @@ from __future__ import annotations
 import os
 import re
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,11 +20,12 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from .faceset import FaceSet, LabelSpace
 from .settings import LabError, short_path
+from .synthetic import Pose, render, sample_params
 
 # %% auto #0
-__all__ = ['PICTURES', 'Crop', 'WORDS', 'DataError', 'list_pictures', 'entries', 'find_below', 'no_data', 'whole', 'central',
-           'squared', 'file_fault', 'read_grey', 'Item', 'Survey', 'picture_frames', 'read_points', 'fault_list',
-           'plain_name', 'class_number']
+__all__ = ['PICTURES', 'Crop', 'WORDS', 'DataError', 'list_pictures', 'entries', 'find_below', 'find_where', 'no_data', 'whole',
+           'central', 'squared', 'file_fault', 'read_grey', 'Item', 'Survey', 'picture_frames', 'read_points',
+           'fault_list', 'plain_name', 'class_number', 'by_name', 'drawn_clip', 'save_picture']
 
 # %% ../nbs/library/03_pictures.ipynb #cell-004
 class DataError(LabError, ValueError):
@@ -51,11 +52,15 @@ def find_below(
     depth: int = 3,  # levels below `folder`; 0 is the folder itself
 ) -> Path | None:
     "The nearest file or folder of that name, or None."
-    level = [folder]
+    return find_where(folder, lambda path: re.fullmatch(pattern, path.absolute().name, re.IGNORECASE), depth)
+
+
+def find_where(folder: Path, fits: Callable[[Path], object], depth: int = 3) -> Path | None:
+    "The nearest file or folder that fits, or None."
+    level = [folder] if folder.exists() else []
     for _ in range(depth + 1):
-        for path in level:
-            if re.fullmatch(pattern, path.absolute().name, re.IGNORECASE) and path.exists():
-                return path
+        if found := next(filter(fits, level), None):
+            return found
         level = [path for parent in level for path in entries(parent)]
     return None
 
@@ -272,3 +277,41 @@ def class_number(
     "The label that a word stands for."
     name = plain_name(word)
     return space.classes.index(name) if name in space.classes else None
+
+# %% ../nbs/library/03_pictures.ipynb #cell-035
+def by_name(
+    pictures: Iterable[Path],
+    pattern: str,  # a regular expression for the whole name; upper and lower case are the same
+    example: str,  # a name as it should be, for the message
+    faults: dict[Path, str],  # files that do not fit are added here
+) -> Iterator[tuple[Path, re.Match]]:
+    "The pictures whose names fit, with the parts of the name."
+    for path in pictures:
+        if found := re.fullmatch(pattern, path.name, re.IGNORECASE):
+            yield path, found
+        else:
+            faults[path] = f"{short_path(path)}: the name does not read like {example}, so it has no label"
+
+# %% ../nbs/library/03_pictures.ipynb #cell-038
+def drawn_clip(
+    expression: str,  # a name that the renderer knows
+    person: int,  # the same number, the same identity
+    strengths: tuple[float, ...] = (1.0,),  # of all action units, one a frame, 0 to 1
+    number: int = 0,  # another number, another head pose, light and grain
+    size: int = 48,  # pixels
+    channels: int = 1,  # 1 grey, 3 colour
+) -> tuple[np.ndarray, np.ndarray]:  # uint8 [T, size, size] or [T, size, size, 3]; landmarks float32 [T, 68, 2]
+    "The same person with an expression of growing or falling strength."
+    p = sample_params(1, 7, classes=(expression,), intensity="high", pose=Pose(5, 4, 3), occluded=0, start=number)
+    p = p.as_identity(person)
+    drawn = [render(replace(p, aus=p.aus * strength), size, channels) for strength in strengths]
+    images = np.concatenate([image.numpy() for image, _ in drawn])
+    return (images[:, 0] if channels == 1 else images.transpose(0, 2, 3, 1),
+            np.concatenate([points.numpy() for _, points in drawn]))
+
+
+def save_picture(image: np.ndarray, path: Path) -> Path:
+    "Write a picture, with the folders above it; the ending of the name decides the format."
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(image).save(path)
+    return path
