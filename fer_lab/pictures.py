@@ -20,7 +20,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from .faceset import FaceSet, LabelSpace
 from .settings import LabError, short_path
-from .synthetic import Pose, render, sample_params
+from .synthetic import Pose, render, sample_params, stack
 
 # %% auto #0
 __all__ = ['PICTURES', 'Crop', 'WORDS', 'DataError', 'list_pictures', 'entries', 'find_below', 'find_where', 'no_data', 'whole',
@@ -47,7 +47,7 @@ def entries(folder: Path) -> list[Path]:
 
 # %% ../nbs/library/03_pictures.ipynb #cell-007
 def find_below(
-    folder: Path,
+    folder: Path,  # where to begin
     pattern: str,  # a regular expression for the whole name; upper and lower case are the same
     depth: int = 3,  # levels below `folder`; 0 is the folder itself
 ) -> Path | None:
@@ -304,10 +304,8 @@ def drawn_clip(
     "The same person with an expression of growing or falling strength."
     p = sample_params(1, 7, classes=(expression,), intensity="high", pose=Pose(5, 4, 3), occluded=0, start=number)
     p = p.as_identity(person)
-    drawn = [render(replace(p, aus=p.aus * strength), size, channels) for strength in strengths]
-    images = np.concatenate([image.numpy() for image, _ in drawn])
-    return (images[:, 0] if channels == 1 else images.transpose(0, 2, 3, 1),
-            np.concatenate([points.numpy() for _, points in drawn]))
+    images, points = render(stack([replace(p, aus=p.aus * strength) for strength in strengths]), size, channels)
+    return (images[:, 0] if channels == 1 else images.permute(0, 2, 3, 1)).numpy(), points.numpy()
 
 
 def save_picture(image: np.ndarray, path: Path) -> Path:
