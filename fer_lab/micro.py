@@ -180,7 +180,8 @@ SAMM_HEAD = ("Subject", "Filename", "Inducement Code", "Onset Frame", "Apex Fram
 def write_samm(folder: Path) -> Path:
     "Drawn faces in SAMM's layout: three clips of two people, the table after 13 rows of remarks."
     clips = (("006", "006_1_2", "Anger", 5562), ("006", "006_2_1", "Other", 980), ("032", "032_3_1", "Contempt", 71))
-    rows = [("Drawn faces in SAMM's layout; not the data set",)] + [("",)] * 12 + [SAMM_HEAD]
+    empty = ("",) * len(SAMM_HEAD)
+    rows = [("Drawn faces in SAMM's layout; not the data set", *empty[1:])] + [empty] * 12 + [SAMM_HEAD]
     for i, (who, clip, emotion, onset) in enumerate(clips):
         name = "others" if emotion == "Other" else emotion.lower()
         for number, image in enumerate(weak_clip(name, 80 + int(who), 10 + i), onset):

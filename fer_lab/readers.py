@@ -168,7 +168,8 @@ def check_dataset(name: str, settings: Settings) -> DataCheck:
     listed = pd.DataFrame({"what": faults.values()}, index=pd.Index(map(short_path, faults), name="file"))
     parts = {"Items by class": classes_of(faces), f"Files that cannot be used: {len(faults)}": listed.head(20),
              "Identical pictures": repeats_of(faces)}
-    return DataCheck(parts, " ".join([verdict_of(layout, len(faces), len(faults)), *survey.notes, layout.note]).strip(),
+    notes = "; ".join(filter(None, [*survey.notes, layout.note]))
+    return DataCheck(parts, f"{verdict_of(layout, len(faces), len(faults))} To know: {notes or 'nothing special'}.",
                      not faults and layout.published in (None, len(faces)))
 
 # %% ../nbs/library/03_readers.ipynb #cell-022
