@@ -10,9 +10,9 @@ __all__ = ['SIDE', 'PIXELS', 'OFFICIAL_COUNTS', 'USAGES', 'REMEDY', 'KNOWN_MD5',
            'whole_lines', 'read_table', 'first_fault', 'best_member', 'known_member', 'unwrap', 'open_table',
            'md5_hint', 'read_rows', 'place_of', 'read_small', 'read_pictures', 'read_votes', 'Rows', 'cache_entry',
            'load_rows', 'drop_old_drafts', 'keep_rows', 'find_fer2013', 'gather', 'read_fer2013', 'votes_beside',
-           'depends_on', 'kept', 'as_faces', 'fer2013_home', 'fer2013_state', 'convert_fer2013', 'write_folders',
-           'write_arrays', 'image_groups', 'sides_of', 'seen_elsewhere', 'repeats', 'conflicts', 'blank_images',
-           'Fer2013Check', 'check_fer2013', 'completeness']
+           'depends_on', 'kept', 'as_faces', 'fer2013_home', 'fer2013_state', 'image_groups', 'sides_of',
+           'seen_elsewhere', 'repeats', 'conflicts', 'blank_images', 'Fer2013Check', 'check_fer2013', 'completeness',
+           'convert_fer2013', 'write_folders', 'write_arrays']
 
 # %% ../nbs/library/03_fer2013.ipynb #cell-005
 import gzip
@@ -538,54 +538,6 @@ def fer2013_state(settings: Settings) -> tuple[str, str, str, str]:
     images = "not read yet" if rows is None else f"{len(rows.labels):,}"
     return " and ".join(map(short_path, files)), images, missing, ""
 
-# %% ../nbs/library/03_fer2013.ipynb #convert-1
-FORMATS = ("png", "npz")
-
-
-def convert_fer2013(
-    faces: FaceSet,  # from `read_fer2013`
-    to: str,  # "png": side/class/row.png, which `read_fer2013` reads back; "npz": one file of arrays
-    out: str | Path,  # a folder (png) or a file (npz) that is not there yet
-) -> Path:
-    "Write FER2013 in another form, completely or not at all. Raises `DataError`."
-    out = Path(out)
-    if to.lower() in ("pickle", "pkl"):
-        raise DataError("Pickle is refused: opening a pickle runs the code in it, and it breaks between versions. "
-                        "Use npz: the same arrays, and numpy.load(file) opens them without pickle.")
-    if to not in FORMATS:
-        raise DataError(f"There is no format {to!r}; there are {', '.join(FORMATS)}.")
-    if out.exists():
-        raise DataError(f"{short_path(out)} is there already and is not written over. Remove it or name another place.")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    draft = out.with_name(f".{out.name}.{secrets.token_hex(4)}.draft")
-    try:
-        {"png": write_folders, "npz": write_arrays}[to](faces, draft)
-        os.rename(draft, out)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
-        draft.unlink(missing_ok=True)
-    return out
-
-# %% ../nbs/library/03_fer2013.ipynb #convert-2
-def write_folders(faces: FaceSet, folder: Path) -> None:
-    "One grey png an image: side/class/row.png. Raises `DataError` where an image has no label, and so no folder."
-    from PIL import Image
-
-    if (faces.labels < 0).any():
-        raise DataError(f"{(faces.labels < 0).sum():,} images have no label, and class folders cannot hold them. "
-                        "Use npz, or the complete fer2013.csv.")
-    for i, (image, label, side) in enumerate(zip(faces.stills(), faces.labels, sides_of(faces))):
-        place = folder / side / faces.classes[label]
-        place.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(image[0]).save(place / f"{i:05d}.png")
-
-
-def write_arrays(faces: FaceSet, path: Path) -> None:
-    "Arrays in an npz: pixels uint8 [N, 48, 48], labels int8 [N] (-1 unknown), usage and classes as text."
-    with open(path, "wb") as file:
-        np.savez_compressed(file, pixels=faces.stills()[:, 0], labels=faces.labels.astype(np.int8),
-                            usage=sides_of(faces).astype("U11"), classes=np.array(faces.classes))
-
 # %% ../nbs/library/03_fer2013.ipynb #cell-076
 def image_groups(faces: FaceSet) -> np.ndarray:  # int64 [N]
     "Equal numbers for items with equal pixels."
@@ -686,3 +638,51 @@ def completeness(usage: pd.Series) -> str:
     if here == OFFICIAL_COUNTS:
         return f"Complete: {published} images in {', '.join(here)}, as published."
     return f"Not complete: {found} images in {', '.join(here)}; FER2013 as published has {published}."
+
+# %% ../nbs/library/03_fer2013.ipynb #convert-1
+FORMATS = ("png", "npz")
+
+
+def convert_fer2013(
+    faces: FaceSet,  # from `read_fer2013`
+    to: str,  # "png": side/class/row.png, which `read_fer2013` reads back; "npz": one file of arrays
+    out: str | Path,  # a folder (png) or a file (npz) that is not there yet
+) -> Path:
+    "Write FER2013 in another form, completely or not at all. Raises `DataError`."
+    out = Path(out)
+    if to.lower() in ("pickle", "pkl"):
+        raise DataError("Pickle is refused: opening a pickle runs the code in it, and it breaks between versions. "
+                        "Use npz: the same arrays, and numpy.load(file) opens them without pickle.")
+    if to not in FORMATS:
+        raise DataError(f"There is no format {to!r}; there are {', '.join(FORMATS)}.")
+    if out.exists():
+        raise DataError(f"{short_path(out)} is there already and is not written over. Remove it or name another place.")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    draft = out.with_name(f".{out.name}.{secrets.token_hex(4)}.draft")
+    try:
+        {"png": write_folders, "npz": write_arrays}[to](faces, draft)
+        os.rename(draft, out)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.unlink(missing_ok=True)
+    return out
+
+# %% ../nbs/library/03_fer2013.ipynb #convert-2
+def write_folders(faces: FaceSet, folder: Path) -> None:
+    "One grey png an image: side/class/row.png. Raises `DataError` where an image has no label, and so no folder."
+    from PIL import Image
+
+    if (faces.labels < 0).any():
+        raise DataError(f"{(faces.labels < 0).sum():,} images have no label, and class folders cannot hold them. "
+                        "Use npz, or the complete fer2013.csv.")
+    for i, (image, label, side) in enumerate(zip(faces.stills(), faces.labels, sides_of(faces))):
+        place = folder / side / faces.classes[label]
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image[0]).save(place / f"{i:05d}.png")
+
+
+def write_arrays(faces: FaceSet, path: Path) -> None:
+    "Arrays in an npz: pixels uint8 [N, 48, 48], labels int8 [N] (-1 unknown), usage and classes as text."
+    with open(path, "wb") as file:
+        np.savez_compressed(file, pixels=faces.stills()[:, 0], labels=faces.labels.astype(np.int8),
+                            usage=sides_of(faces).astype("U11"), classes=np.array(faces.classes))

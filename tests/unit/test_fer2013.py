@@ -28,6 +28,7 @@ from fer_lab.fer2013 import (
     cache_dir,
     check_fer2013,
     conflicts,
+    convert_fer2013,
     decode_numbers,
     parse_rows,
     read_fer2013,
@@ -521,6 +522,53 @@ def test_unlabelled_faces_conflict_with_nothing():
 def test_faces_without_sides_are_refused_in_words():
     with pytest.raises(DataError, match="no meta column 'usage'"):
         seen_elsewhere(FaceSet("x", some_faces(1).frames, np.array([0]), FER7))
+
+
+# ---- out again
+
+def test_pictures_and_arrays_hold_the_same_faces(tmp_path):
+    faces = some_faces(12)
+    read = read_fer2013(convert_fer2013(faces, "png", tmp_path / "pictures"), cache=False)
+    order = [int(np.flatnonzero((faces.frames == frame).all((1, 2, 3)))[0]) for frame in read.frames]
+    assert sorted(order) == list(range(12))
+    assert_same(read, faces.subset(order))
+    with np.load(convert_fer2013(faces, "npz", tmp_path / "a" / "faces.npz"), allow_pickle=False) as arrays:
+        assert np.array_equal(arrays["pixels"], faces.stills()[:, 0]) and np.array_equal(arrays["labels"], faces.labels)
+        assert list(arrays["usage"]) == list(faces.meta["usage"]) and tuple(arrays["classes"]) == faces.classes
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name != "the cache") == ["a", "pictures"]
+
+
+@pytest.mark.parametrize("to, words", [("pickle", "runs the code"), ("pkl", "npz"), ("jpg", "there are png, npz")])
+def test_other_formats_are_refused_with_the_reason(tmp_path, to, words):
+    with pytest.raises(DataError, match=words):
+        convert_fer2013(some_faces(2), to, tmp_path / "x")
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize("to", ["png", "npz"])
+def test_nothing_is_written_over_and_nothing_is_left_half_written(tmp_path, monkeypatch, to):
+    there = tmp_path / "there"
+    there.write_text("mine")
+    with pytest.raises(DataError, match="not written over"):
+        convert_fer2013(some_faces(2), to, there)
+    assert there.read_text() == "mine"
+
+    def stop(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Image.Image, "save", stop)
+    monkeypatch.setattr(np, "savez_compressed", stop)
+    with pytest.raises(KeyboardInterrupt):
+        convert_fer2013(some_faces(2), to, tmp_path / "new")
+    assert [path.name for path in tmp_path.iterdir()] == ["there"]
+
+
+def test_images_without_a_label_have_no_folder_to_stand_in(tmp_path):
+    faces = replace(some_faces(3), labels=np.array([0, -1, 2]))
+    with pytest.raises(DataError, match="1 images have no label"):
+        convert_fer2013(faces, "png", tmp_path / "x")
+    with np.load(convert_fer2013(faces, "npz", tmp_path / "x.npz")) as arrays:
+        assert arrays["labels"].tolist() == [0, -1, 2]
 
 
 # ---- the real file
