@@ -30,8 +30,8 @@ from .workspace import Written, find_home, package_home, write_lab
 # %% auto #0
 __all__ = ['app', 'SETTING', 'Datasets', 'Budgets', 'Views', 'Dataset', 'Budget', 'DataDir', 'Seed', 'Device', 'data_app',
            'NUMBERS', 'CLOSE', 'out', 'aside', 'complain', 'LabGroup', 'grid', 'settings_command', 'data_list',
-           'data_check', 'numbers_of', 'report_table', 'choices_of', 'resumable', 'train', 'compare', 'evaluate',
-           'run_command', 'score_lines', 'lab_folder', 'tell_written', 'jupyter_command', 'lab_command']
+           'data_check', 'data_convert', 'numbers_of', 'report_table', 'choices_of', 'resumable', 'train', 'compare',
+           'evaluate', 'run_command', 'score_lines', 'lab_folder', 'tell_written', 'jupyter_command', 'lab_command']
 
 # %% ../nbs/library/22_cli.ipynb #cell-006
 def out() -> Console:
@@ -150,31 +150,52 @@ def data_list(data_dir: DataDir = None) -> None:
 # %% ../nbs/library/22_cli.ipynb #cell-018
 @data_app.command("check")
 def data_check(dataset: Annotated[Datasets, typer.Argument(help="Which data set.")], data_dir: DataDir = None) -> None:
-    """Count classes, identical images across and within sides, label conflicts and blank images.
+    """Count classes, people, files that cannot be used, identical images and label conflicts.
 
     Ends with exit code 1 if the data set is not complete.
 
     \b
-    Example:
+    Examples:
       fer-lab data check fer2013
+      fer-lab data check jaffe --data-dir ~/faces
     """
-    from fer_lab.readers import check_fer2013, load_dataset
+    from fer_lab.readers import check_dataset, load_dataset
     from fer_lab.splits import split_for
 
     settings, console = load_settings(dataset=dataset, data_dir=data_dir), out()
-    faces = load_dataset(dataset, settings)
-    if dataset == "fer2013":
-        found = check_fer2013(faces)
-        tables, verdict, complete = found.tables(), found.verdict, not found.verdict.startswith("Not complete")
-    else:
-        tables = {"Images by class": faces.counts().to_frame("images")}
-        verdict, complete = f"{len(faces):,} faces, drawn on demand.", True
-    leaks = split_for(faces, settings.seed).leaks()
-    for title, table in {**tables, "The same on two sides of the split": leaks.set_index("rule")}.items():
+    found = check_dataset(dataset, settings)
+    tables = dict(found.tables())
+    if dataset in ("synthetic", "fer2013"):
+        leaks = split_for(load_dataset(dataset, settings), settings.seed).leaks()
+        tables["The same on two sides of the split"] = leaks.set_index("rule")
+    for title, table in tables.items():
         frame = table.reset_index()
         console.print(grid(map(str, frame.columns), frame.astype(str).to_numpy().tolist(), title), "", sep="\n")
-    console.print(verdict)
-    raise typer.Exit(0 if complete else 1)
+    console.print(escape(found.verdict), soft_wrap=True)
+    raise typer.Exit(0 if found.complete else 1)
+
+# %% ../nbs/library/22_cli.ipynb #data-convert
+@data_app.command("convert")
+def data_convert(
+    dataset: Annotated[str, typer.Argument(help="fer2013, the one whose form is text.")],
+    place: Annotated[Path, typer.Argument(metavar="OUT", help="A folder (png) or a file (npz), not there yet.")],
+    to: Annotated[str, typer.Option(help="png: side/class/row.png; npz: arrays.")] = "png", data_dir: DataDir = None,
+) -> None:
+    """Write FER2013 as grey pictures in class folders, or as arrays. Nothing is written over.
+
+    \b
+    Examples:
+      fer-lab data convert fer2013 --to png pictures
+      fer-lab data convert fer2013 --to npz fer2013.npz
+    """
+    from fer_lab.fer2013 import convert_fer2013
+    from fer_lab.readers import DataError, load_dataset
+
+    if dataset != "fer2013":
+        raise DataError(f"Only fer2013 is converted; {dataset} consists of pictures or clips already.")
+    faces = load_dataset(dataset, load_settings(data_dir=data_dir))
+    written = convert_fer2013(faces, to, place)
+    out().print(f"{len(faces):,} images: {escape(short_path(written))}", soft_wrap=True)
 
 # %% ../nbs/library/22_cli.ipynb #cell-022
 NUMBERS = ("", "accuracy", "95 % interval", "mean recall", "macro F1", "images", "opened")

@@ -18,7 +18,8 @@ from fastcore.basics import patch
 from .settings import LabError
 
 # %% auto #0
-__all__ = ['FER7', 'LabelSpace', 'FaceSetError', 'FaceSet']
+__all__ = ['FER7', 'BASIC6', 'CKPLUS7', 'FER8', 'CREMAD6', 'CASME7', 'CASME5', 'SAMM8', 'MICRO3', 'SPACES', 'LabelSpace',
+           'FaceSetError', 'FaceSet']
 
 # %% ../nbs/library/01_faceset.ipynb #cell-005
 @dataclass(frozen=True)
@@ -32,6 +33,17 @@ class LabelSpace:
 
 
 FER7 = LabelSpace("fer7", ("anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral"))
+
+# %% ../nbs/library/01_faceset.ipynb #spaces
+BASIC6 = LabelSpace("basic6", FER7.classes[:6])  # Oulu-CASIA: Ekman's six, no neutral
+CKPLUS7 = LabelSpace("ck+7", ("anger", "contempt", "disgust", "fear", "happiness", "sadness", "surprise"))
+FER8 = LabelSpace("fer8", (*FER7.classes, "contempt"))  # AffectNet
+CREMAD6 = LabelSpace("crema-d6", ("anger", "disgust", "fear", "happiness", "sadness", "neutral"))
+CASME7 = LabelSpace("casme2-7", ("happiness", "disgust", "repression", "surprise", "others", "sadness", "fear"))
+CASME5 = LabelSpace("casme2-5", CASME7.classes[:5])  # the two rare ones dropped, as papers on CASME II do
+SAMM8 = LabelSpace("samm8", ("anger", "contempt", "disgust", "fear", "happiness", "sadness", "surprise", "others"))
+MICRO3 = LabelSpace("micro3", ("positive", "negative", "surprise"))  # SMIC
+SPACES = {space.name: space for space in (FER7, BASIC6, CKPLUS7, FER8, CREMAD6, CASME7, CASME5, SAMM8, MICRO3)}
 
 # %% ../nbs/library/01_faceset.ipynb #cell-008
 class FaceSetError(LabError, ValueError):

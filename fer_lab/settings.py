@@ -66,7 +66,8 @@ def read_seed(text: str, folder: Path) -> int:
     return int(text)
 
 # %% ../nbs/library/00_settings.ipynb #cell-010
-DATASETS = ("synthetic", "fer2013")
+DATASETS = ("synthetic", "fer2013", "ckplus", "ck48", "jaffe", "oulu", "ferg", "casme2", "samm", "smic",
+            "rafdb", "affectnet", "cremad", "folders")
 BUDGETS = ("smoke", "lesson", "full")
 PRECISIONS = ("auto", "fp32", "bf16")
 

@@ -55,7 +55,7 @@ def fer2013_folder():
 @pytest.fixture(scope="session")
 def fer2013(fer2013_folder):
     """All 35,887 faces of FER2013, parsed once for the whole run and memory-mapped after that."""
-    from fer_lab.readers import read_fer2013
+    from fer_lab.fer2013 import read_fer2013
 
     return read_fer2013(fer2013_folder)
 

@@ -74,7 +74,7 @@ def test_the_process_environment_is_used(lab, monkeypatch):
     ("[fer_lab]\nseed = 4294967296\n", ["4294967295"]),
     ("[fer_lab]\ndevice = gpu\n", ["device = 'gpu'", "cuda"]),
     ("[fer_lab]\nprecision = fp16\n", ["precision = 'fp16'", "bf16"]),
-    ("[fer_lab]\ndataset = ckplus\n", ["dataset = 'ckplus'", "fer2013"]),
+    ("[fer_lab]\ndataset = ck\n", ["dataset = 'ck'", "fer2013", "ckplus"]),
     ("[fer_lab]\ndata_dir =\n", ["data_dir = ''", "a folder"]),
     ("[fer-lab]\nbudget = smoke\n", ["[fer_lab]", "fer-lab"]),
     ("[fer_lab]\nseed = 1\nseed = 2\n", ["already exists"]),

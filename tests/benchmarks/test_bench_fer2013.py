@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fer_lab.readers import read_fer2013
+from fer_lab.fer2013 import read_fer2013
 
 AT_LEAST_FASTER, AT_MOST_MB, AT_MOST_CACHED = 5, 300, 0.2  # times, megabytes above the imports, seconds
 
@@ -69,7 +69,7 @@ def test_cached_read(benchmark, plain_csv, own_cache):
 MEMORY = """
 import json, sys
 import torch, torchvision, pandas
-from fer_lab.readers import read_fer2013
+from fer_lab.fer2013 import read_fer2013
 
 def megabytes(name):
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(name + ":")) / 1024
