@@ -778,6 +778,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                 'fer_lab.splits.leak_keys': ('library/splits.html#leak_keys', 'fer_lab/splits.py'),
                                 'fer_lab.splits.ledger_path': ('library/splits.html#ledger_path', 'fer_lab/splits.py'),
                                 'fer_lab.splits.official': ('library/splits.html#official', 'fer_lab/splits.py'),
+                                'fer_lab.splits.people_or_images': ('library/splits.html#people_or_images', 'fer_lab/splits.py'),
+                                'fer_lab.splits.published': ('library/splits.html#published', 'fer_lab/splits.py'),
                                 'fer_lab.splits.split_for': ('library/splits.html#split_for', 'fer_lab/splits.py')},
             'fer_lab.stills': { 'fer_lab.stills.affectnet_item': ('library/stills.html#affectnet_item', 'fer_lab/stills.py'),
                                 'fer_lab.stills.affectnet_table': ('library/stills.html#affectnet_table', 'fer_lab/stills.py'),

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SIDE', 'PIXELS', 'OFFICIAL_COUNTS', 'USAGES', 'REMEDY', 'KNOWN_MD5', 'NOT_A_TABLE', 'FORMS', 'LABEL', 'USAGE', 'EDGE',
-           'BLOCK', 'LONGEST', 'TABLES', 'NESTED', 'BROKEN', 'FOLDER_CLASS', 'FOLDER_USAGE', 'VOTES', 'VOTES_NAME',
+           'BLOCK', 'LONGEST', 'BROKEN', 'TABLES', 'NESTED', 'FOLDER_CLASS', 'FOLDER_USAGE', 'VOTES', 'VOTES_NAME',
            'VOTES_REMEDY', 'READER', 'NAMES', 'SOURCE', 'FORMATS', 'write_fer2013', 'decode_numbers',
            'refuse_impostors', 'read_header', 'split_fields', 'default_usage', 'parse_rows', 'row_fault', 'shown',
            'whole_lines', 'read_table', 'first_fault', 'best_member', 'known_member', 'unwrap', 'open_table',
@@ -110,6 +110,9 @@ def read_header(
         found = ", ".join(repr(name[:20]) for name in names[:6]) + (" …" if len(names) > 6 else "")
         raise DataError(f"{where}, line 1: the columns must be emotion, pixels, Usage in any order (Kaggle's "
                         f"train.csv: emotion, pixels; test.csv: pixels). Found {found}. Is the header line missing?")
+    if "usage" not in names and not re.search(r"\b(train|test)\.csv(\.gz)?$", where):
+        raise DataError(f"{where}, line 1: the column Usage is missing, so the sides are unknown. Only Kaggle's "
+                        f"train.csv and test.csv do without; rename the file if it is one of them. {REMEDY}")
     return names
 
 # %% ../nbs/library/03_fer2013.ipynb #cell-025
@@ -191,6 +194,10 @@ def whole_lines(stream: BinaryIO) -> Iterator[bytes]:
         yield rest
 
 # %% ../nbs/library/03_fer2013.ipynb #cell-033
+BROKEN = (EOFError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile, tarfile.TarError,
+          NotImplementedError, RuntimeError)  # the last two: zip with unknown compression, zip with a password
+
+
 def read_table(
     stream: BinaryIO,
     where: str,  # the file, for messages
@@ -198,15 +205,18 @@ def read_table(
     "All rows of an open FER2013 table. Raises `DataError` at the first fault."
     columns = read_header(stream.readline(LONGEST), where)
     parts, line, row = [], 2, 0
-    for block in whole_lines(stream):
-        lines = block.split(b"\n")[: block.count(b"\n") + (not block.endswith(b"\n"))]
-        filled = [text for text in lines if text.strip()]
-        if filled:
-            part = parse_rows(filled, columns)
-            if part is None:
-                raise DataError(first_fault(lines, columns, where, line, row, cut=not block.endswith(b"\n")))
-            parts.append(part)
-        line, row = line + len(lines), row + len(filled)
+    try:
+        for block in whole_lines(stream):
+            lines = block.split(b"\n")[: block.count(b"\n") + (not block.endswith(b"\n"))]
+            filled = [text for text in lines if text.strip()]
+            if filled:
+                part = parse_rows(filled, columns)
+                if part is None:
+                    raise DataError(first_fault(lines, columns, where, line, row, cut=not block.endswith(b"\n")))
+                parts.append(part)
+            line, row = line + len(lines), row + len(filled)
+    except BROKEN as error:
+        raise DataError(f"{where} is damaged or cut off after row {row}: {error}. {REMEDY}") from error
     if not parts:
         raise DataError(f"{where} has a header but no rows. {REMEDY}")
     return tuple(np.concatenate(column) for column in zip(*parts))
@@ -270,10 +280,6 @@ def unwrap(file: BinaryIO, where: str, keep: ExitStack) -> BinaryIO:
     return file
 
 # %% ../nbs/library/03_fer2013.ipynb #cell-040
-BROKEN = (EOFError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile, tarfile.TarError,
-          NotImplementedError, RuntimeError)  # the last two: zip with unknown compression, zip with a password
-
-
 @contextmanager
 def open_table(
     path: Path,  # a table or an archive that holds one

@@ -9,7 +9,7 @@ import hashlib
 import json
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -20,11 +20,12 @@ from fastcore.basics import patch
 from sklearn.model_selection import GroupShuffleSplit
 
 from .faceset import FaceSet
+from .fer2013 import OFFICIAL_COUNTS
 from .settings import LabError, state_dir
 
 # %% auto #0
 __all__ = ['PAIRS', 'OFFICIAL', 'KEPT', 'SplitError', 'LeakError', 'MissingClass', 'leak_keys', 'group_names', 'known_groups',
-           'Split', 'official', 'holdout', 'cut_groups', 'split_for', 'ledger_path']
+           'Split', 'official', 'holdout', 'cut_groups', 'people_or_images', 'published', 'split_for', 'ledger_path']
 
 # %% ../nbs/library/04_splits.ipynb #cell-006
 class SplitError(LabError, ValueError):
@@ -158,7 +159,10 @@ def official(
     if missing:
         raise SplitError(f"official: {faces.name} has no labelled items with usage {', '.join(missing)}. Use the "
                          "complete fer2013.csv (Kaggle's train.csv has one side only), or holdout by subject.")
-    return Split(faces, "official", sides["train"], sides["val"], sides["test"], {"identical image": KEPT})
+    sizes = {name: len(sides[side]) for side, name in OFFICIAL.items()}
+    whole = faces.name != "fer2013" or sizes == OFFICIAL_COUNTS
+    protocol = "official" if whole else f"official, of an incomplete copy ({'/'.join(map(str, sizes.values()))} images)"
+    return Split(faces, protocol, sides["train"], sides["val"], sides["test"], {"identical image": KEPT})
 
 # %% ../nbs/library/04_splits.ipynb #cell-015
 def holdout(
@@ -190,10 +194,44 @@ def cut_groups(
     keep, cut = next(GroupShuffleSplit(1, test_size=size, random_state=seed).split(index, groups=groups[index]))
     return index[keep], index[cut]
 
+# %% ../nbs/library/04_splits.ipynb #0140f36e
+def people_or_images(faces: FaceSet) -> tuple[str, np.ndarray]:  # what is kept together; int64 [N], equal for those
+    "The people where all are known; else only identical images can be kept together."
+    if "subject" in faces.meta and faces.meta["subject"].notna().all():
+        return "subject", pd.factorize(faces.meta["subject"])[0]
+    return "image, people unknown", np.unique(faces.pixel_keys(), return_inverse=True)[1]
 
+
+def published(
+    faces: FaceSet,  # with meta.usage: Training, and perhaps a test side of another name
+    seed: int = 0,
+    val: float = 0.15,  # share of the groups
+    test: float = 0.15,  # share of the groups, where no test side came with labels
+) -> Split:
+    "The published test side as it is; val, and a test side that is missing, are cut from Training."
+    by, groups = people_or_images(faces)
+    side = faces.meta["usage"].to_numpy() == "Training"
+    train, given = (np.flatnonzero((faces.labels >= 0) & which) for which in (side, ~side))
+    if len(np.unique(groups[train])) < 3:
+        raise SplitError(f"published: {faces.name} has {len(train)} labelled Training items; too few to cut.")
+    rest, test_index = (train, given) if len(given) else cut_groups(train, groups, test, seed)
+    train_index, val_index = cut_groups(rest, groups, val, seed + 1)
+    words = "val cut from Training" if len(given) else "test and val cut from Training"
+    return Split(faces, f"published, {words} by {by}, seed {seed}", train_index, val_index, test_index,
+                 {"identical image": KEPT.replace("FER2013's official", "The published")} if len(given) else {})
+
+# %% ../nbs/library/04_splits.ipynb #6fa3138e
 def split_for(faces: FaceSet, seed: int = 0) -> Split:
     "The protocol a data set is used with by default: its own where it brings one, else people held out."
-    return official(faces) if "usage" in faces.meta else holdout(faces, seed=seed)
+    usage = set(faces.meta["usage"][faces.labels >= 0]) if "usage" in faces.meta else set()
+    if set(OFFICIAL.values()) <= usage:
+        return official(faces)
+    if "Training" in usage:
+        return published(faces, seed)
+    by, groups = people_or_images(faces)
+    if by == "subject":
+        return holdout(faces, seed=seed)
+    return holdout(replace(faces, meta=faces.meta.assign(image=groups)), by="image", seed=seed)
 
 # %% ../nbs/library/04_splits.ipynb #cell-021
 @patch

@@ -112,3 +112,38 @@ def test_every_opening_of_the_test_set_is_written_down(tmp_path, monkeypatch):
     other.open_test("a")
     assert len(split.openings()) == 2 and len(split.openings("a")) == 1 and len(other.openings()) == 1
     assert not hasattr(split, "test")
+
+
+def numbered(n, **meta):
+    pixels = np.random.default_rng(3).integers(0, 256, (n, 1, 8, 8), dtype=np.uint8)
+    return FaceSet("given", pixels, np.arange(n) % 7, FER7, meta=pd.DataFrame(meta, index=range(n)))
+
+
+def test_a_published_test_side_stays_and_val_comes_from_training():
+    usage = np.where(np.arange(90) < 60, "Training", "Test")
+    split = split_for(numbered(90, usage=usage))
+    assert (split.test_index == np.arange(60, 90)).all() and "val cut from Training" in split.protocol
+    assert sorted([*split.train_index, *split.val_index]) == list(range(60))
+
+
+def test_one_labelled_side_is_divided_and_identical_images_stay_together():
+    faces = numbered(80, usage="Training")
+    pixels = faces.frames.copy()
+    pixels[1::2] = pixels[::2]  # every image twice
+    labels = np.where(np.arange(80) < 70, faces.labels, -1)
+    split = split_for(FaceSet("given", pixels, labels, FER7, meta=faces.meta))
+    sides = [{i // 2 for i in side} for side in (split.train_index, split.val_index, split.test_index)]
+    assert sum(map(len, sides)) == 35 and set().union(*sides) == set(range(35))
+    assert "people unknown" in split.protocol
+
+
+def test_without_sides_and_people_images_are_divided():
+    split = split_for(numbered(40))
+    assert len(split.train_index) + len(split.val_index) + len(split.test_index) == 40 and "image" in split.protocol
+
+
+def test_an_incomplete_fer2013_says_so_beside_every_number():
+    faces = numbered(30, usage=np.repeat(["Training", "PublicTest", "PrivateTest"], 10))
+    assert split_for(faces).protocol == "official"
+    copy = FaceSet("fer2013", faces.frames, faces.labels, FER7, meta=faces.meta)
+    assert split_for(copy).protocol == "official, of an incomplete copy (10/10/10 images)"
