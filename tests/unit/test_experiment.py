@@ -77,7 +77,7 @@ def test_recipes_come_from_the_paper_or_are_plain(settings):
     assert recipe_for("stn", fer, epochs=2)[1].epochs == 2
 
 
-@pytest.mark.parametrize("name", zoo_names())
+@pytest.mark.parametrize("name", [name for name in zoo_names() if name != "stn-fer2013"])  # that one: test_cli
 def test_zoo_numbers_come_out_again(name, fer2013, fer2013_folder):
     "The card's numbers, measured here: the same to one image in a thousand (processors round differently)."
     settings = load_settings(data_dir=fer2013_folder.parent, device="cpu")
