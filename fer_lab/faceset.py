@@ -75,6 +75,11 @@ class FaceSet:
         "16 hex digits over ids, labels, label space and pixels: the same faces give the same fingerprint."
         return _fingerprint(self)
 
+    @cached_property
+    def _pixel_keys(self) -> np.ndarray:  # found once: fifty folds of the same faces ask fifty times
+        keys = [hashlib.blake2b(np.ascontiguousarray(self.frames[a:b]), digest_size=16).digest() for a, b in self.spans]
+        return np.array(keys, dtype="V16")
+
 # %% ../nbs/library/01_faceset.ipynb #cell-011
 def _completed(faces: FaceSet) -> dict:
     "Checked and filled-in fields of a FaceSet under construction."
@@ -209,9 +214,36 @@ def batch(self: FaceSet, index: Sequence[int] | np.ndarray | None = None) -> tor
     "The same pixels as a tensor of its own, uint8 [n, C, H, W]."
     return torch.from_numpy(np.array(self.stills(index)))
 
+# %% ../nbs/library/01_faceset.ipynb #288c576b
+@patch
+def each_frame(
+    self: FaceSet,
+    nearest_apex: int | None = None,  # only this many frames of each item, those nearest to its apex; None: all
+) -> FaceSet:  # stills, in the order of the items; pixels are shared, not copied
+    "Every frame an item of its own, with meta.sequence and meta.frame (counted from the item's first frame)."
+    lengths = np.diff(self.spans)[:, 0]
+    item = np.repeat(np.arange(len(self)), lengths)
+    frame = np.arange(len(item)) - np.repeat(lengths.cumsum() - lengths, lengths)
+    if nearest_apex is not None:
+        _check(nearest_apex >= 1, f"nearest_apex is a number of frames, 1 or more; got {nearest_apex}.")
+        away = np.abs(frame - (_apex_spans(self) - self.spans)[item, 0])
+        order = np.lexsort((frame, away, item))  # inside each item the nearest first, ties to the earlier frame
+        keep = np.sort(order[frame < nearest_apex])  # sorted this way, `frame` is also the rank inside the item
+        item, frame = item[keep], frame[keep]
+    first = self.spans[item, 0] + frame
+    return replace(self, labels=self.labels[item], meta=_frame_meta(self.meta, item, frame),
+                   spans=np.stack([first, first + 1], 1))
+
+# %% ../nbs/library/01_faceset.ipynb #48510a72
+def _frame_meta(meta: pd.DataFrame, item: np.ndarray, frame: np.ndarray) -> pd.DataFrame:
+    "One row a frame. Onset, apex and offset count frames of a clip: of a still they would say nothing true."
+    clip = meta["sequence" if "sequence" in meta else "id"].to_numpy()[item]
+    name = meta["id"].astype(str).to_numpy(object)[item] + [f"/{k}" for k in frame]
+    rows = meta.drop(columns=["onset", "apex", "offset"], errors="ignore").iloc[item]
+    return rows.assign(id=name, sequence=clip, frame=frame)
+
 # %% ../nbs/library/01_faceset.ipynb #cell-025
 @patch
 def pixel_keys(self: FaceSet) -> np.ndarray:
     "A 16-byte hash of each item's pixels, bytes [N]: equal keys, equal images."
-    keys = [hashlib.blake2b(np.ascontiguousarray(self.frames[a:b]), digest_size=16).digest() for a, b in self.spans]
-    return np.array(keys, dtype="V16")
+    return self._pixel_keys

@@ -157,7 +157,7 @@ WINDOWS = {
 SAME = {
     "clone", "detach", "alias", "_to_copy", "expand", "unsqueeze", "squeeze", "split", "split_with_sizes", "unbind",
     "stack", "cat", "native_dropout", "mm", "addmm", "bmm", "baddbmm", "lift_fresh", "copy_", "contiguous",
-    "channel_shuffle",
+    "channel_shuffle", "_prelu_kernel",
 }  # linear layers come after flattening
 REDUCTIONS = {
     "mean", "sum", "amax", "amin", "max", "min", "std", "var", "var_mean", "linalg_vector_norm", "prod", "_softmax",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -22,19 +23,8 @@ from .faceset import FaceSet
 from .settings import LabError, state_dir
 
 # %% auto #0
-__all__ = ['PAIRS', 'OFFICIAL', 'KEPT', 'leak_keys', 'SplitError', 'LeakError', 'Split', 'official', 'holdout', 'split_for',
-           'ledger_path']
-
-# %% ../nbs/library/04_splits.ipynb #cell-005
-def leak_keys(faces: FaceSet) -> dict[str, np.ndarray]:
-    "For each rule that these faces can be checked by: one key an item. Subjects and sequences only where known."
-    keys = {"identical image": faces.pixel_keys()}
-    if "subject" in faces.meta:
-        keys["subject"] = faces.meta["subject"].astype(str).to_numpy()
-    if "sequence" in faces.meta:
-        sequence = faces.meta["sequence"].astype(str).to_numpy(object)
-        keys["sequence"] = keys.get("subject", "") + np.array("/", object) + sequence  # clip 1 of A is not that of B
-    return keys
+__all__ = ['PAIRS', 'OFFICIAL', 'KEPT', 'SplitError', 'LeakError', 'MissingClass', 'leak_keys', 'group_names', 'known_groups',
+           'Split', 'official', 'holdout', 'cut_groups', 'split_for', 'ledger_path']
 
 # %% ../nbs/library/04_splits.ipynb #cell-006
 class SplitError(LabError, ValueError):
@@ -43,6 +33,39 @@ class SplitError(LabError, ValueError):
 
 class LeakError(SplitError):
     "The same person, sequence or image stands on two sides of a split."
+
+
+class MissingClass(UserWarning):
+    "A class is asked for in validation or test and never shown in training."
+
+# %% ../nbs/library/04_splits.ipynb #cell-005
+def leak_keys(faces: FaceSet) -> dict[str, np.ndarray]:
+    "For each rule that these faces can be checked by: one key an item. Subjects and sequences only where known."
+    keys = {"identical image": faces.pixel_keys()}
+    return keys | {by: group_names(faces, by) for by in ("subject", "sequence") if by in faces.meta}
+
+
+def group_names(
+    faces: FaceSet,
+    by: str,  # column of meta
+) -> np.ndarray:  # text [N]: equal for items that belong together; None where it is not known
+    "Who belongs together. Clip 1 of person A is not clip 1 of person B."
+    if by not in faces.meta:
+        raise SplitError(f"{faces.name} has no meta column {by!r}; it has {', '.join(faces.meta)}.")
+    names = faces.meta[by].astype(str).to_numpy(object)
+    if by == "sequence" and "subject" in faces.meta:
+        names = faces.meta["subject"].astype(str).to_numpy(object) + "/" + names
+    return np.where(faces.meta[by].isna(), None, names)
+
+
+def known_groups(faces: FaceSet, by: str) -> np.ndarray:  # text [N]
+    "The same, for dividing by. Unknown is not a group: two unknown people need not be the same."
+    names = group_names(faces, by)
+    unknown = sum(name is None for name in names)
+    if unknown:
+        raise SplitError(f"{faces.name}: {unknown} of {len(faces)} items have no {by}, and cannot be divided by it. "
+                         f"Take faces.subset(faces.meta[{by!r}].notna()).")
+    return names.astype(str)
 
 # %% ../nbs/library/04_splits.ipynb #cell-008
 @dataclass(frozen=True, eq=False)
@@ -59,6 +82,7 @@ class Split:
         for side in ("train", "val", "test"):
             object.__setattr__(self, f"{side}_index", np.asarray(getattr(self, f"{side}_index"), np.int64))
         _refuse_leaks(self)
+        _warn_of_missing_classes(self)
 
     train = cached_property(lambda self: self.faces.subset(self.train_index))
     val = cached_property(lambda self: self.faces.subset(self.val_index))
@@ -82,7 +106,8 @@ def leaks(self: Split) -> pd.DataFrame:
     for rule, keys in leak_keys(self.faces).items():
         keys = pd.factorize(keys if keys.dtype != "V16" else pd.Series(list(map(bytes, keys))))[0]
         for first, second in PAIRS:
-            shared = np.isin(keys[getattr(self, f"{second}_index")], keys[getattr(self, f"{first}_index")])
+            here, there = keys[getattr(self, f"{first}_index")], keys[getattr(self, f"{second}_index")]
+            shared = np.isin(there, here) & (there >= 0)  # below 0: not known
             rows.append((rule, first, second, int(shared.sum()), self.allows.get(rule, "")))
     return pd.DataFrame(rows, columns=["rule", "side", "other side", "items shared", "allowed because"])
 
@@ -101,6 +126,21 @@ def _refuse_leaks(split: Split) -> None:
                         f"{worst['rule']} with {worst['side']}. Split by {worst['rule'].removeprefix('identical ')}, "
                         f"remove the repeats, or pass allows={{{worst['rule']!r}: 'the reason'}}: "
                         "the reason then stands beside every number.")
+
+
+def _warn_of_missing_classes(split: Split) -> None:
+    if split.untaught and "missing class" not in split.allows:
+        warnings.warn(f"{split.protocol}: {', '.join(split.untaught)} never occurs in train but does in val or test; "
+                      "no model can get it right there. Take another split, harmonise without this class, or pass "
+                      "allows={'missing class': 'the reason'}.", MissingClass, stacklevel=4)
+
+# %% ../nbs/library/04_splits.ipynb #a9e00407
+@patch(as_prop=True)
+def untaught(self: Split) -> tuple[str, ...]:
+    "Classes that occur in val or test and not in train."
+    labels = self.faces.labels
+    asked = np.unique(labels[np.concatenate([self.val_index, self.test_index])])
+    return tuple(self.faces.classes[k] for k in np.setdiff1d(asked, labels[self.train_index]) if k >= 0)
 
 # %% ../nbs/library/04_splits.ipynb #cell-013
 OFFICIAL = {"train": "Training", "val": "PublicTest", "test": "PrivateTest"}
@@ -127,20 +167,25 @@ def holdout(
     val: float = 0.15,  # share of the groups
     test: float = 0.15,  # share of the groups
     seed: int = 0,
+    allows: Mapping[str, str] | None = None,  # rule that may be broken -> why
 ) -> Split:
     "Random groups for validation and test, the rest for training."
-    if by not in faces.meta:
-        raise SplitError(f"holdout: {faces.name} has no meta column {by!r}; it has {', '.join(faces.meta)}.")
-    groups = pd.factorize(faces.meta[by])[0]
+    groups = pd.factorize(known_groups(faces, by))[0]
     if len(np.unique(groups)) < 3:
         raise SplitError(f"holdout: three sides need at least 3 different values of {by!r}; "
                          f"{faces.name} has {len(np.unique(groups))}.")
-    rest, test_index = _cut(np.arange(len(faces)), groups, test, seed)
-    train_index, val_index = _cut(rest, groups, val / (1 - test), seed + 1)
-    return Split(faces, f"holdout by {by}, seed {seed}", train_index, val_index, test_index)
+    rest, test_index = cut_groups(np.arange(len(faces)), groups, test, seed)
+    train_index, val_index = cut_groups(rest, groups, val / (1 - test), seed + 1)
+    return Split(faces, f"holdout by {by}, seed {seed}", train_index, val_index, test_index, allows or {})
 
 # %% ../nbs/library/04_splits.ipynb #cell-016
-def _cut(index: np.ndarray, groups: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def cut_groups(
+    index: np.ndarray,  # int64, positions to divide
+    groups: np.ndarray,  # [N], equal for items that stay together
+    share: float,  # of the groups, for the second part
+    seed: int,
+) -> tuple[np.ndarray, np.ndarray]:  # the rest; the part cut off
+    "Divide positions without cutting through a group (at least one group is cut off)."
     size = max(1, round(share * len(np.unique(groups[index]))))
     keep, cut = next(GroupShuffleSplit(1, test_size=size, random_state=seed).split(index, groups=groups[index]))
     return index[keep], index[cut]

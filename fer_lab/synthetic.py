@@ -17,6 +17,7 @@ __all__ = ['ACTION_UNITS', 'AU_NAMES', 'EXPRESSIONS', 'INTENSITIES', 'IDENTITY',
            'au_ceiling']
 
 # %% ../nbs/library/02_synthetic.ipynb #cell-006
+import hashlib
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 
@@ -267,6 +268,7 @@ class FaceParams:
     camera: torch.Tensor     # float32 [N, 3]: noise, blur, clutter
     state: torch.Tensor      # float32 [N, 3]: gaze x, gaze y, droop of the lids
     occluder: torch.Tensor   # float32 [N, 4]: kind (0 none, 1 sunglasses, 2 mask, 3 object), place x, y, tone
+    moment: torch.Tensor     # int64 [N], the frame of a sequence (0 for a still): it chooses the grain, too
 
     def __len__(self) -> int:
         return len(self.index)
@@ -323,7 +325,7 @@ def sample_params(
     occluder = np.stack([cover, spread(u[:, 25], -1, 1), u[:, 26], u[:, 27]], 1)
     rows = (index, subject, labels, level, kind, aus, sample_identity(seed, subject))
     rows += tuple(x.astype(np.float32) for x in (turned, light, camera, state, occluder))
-    return FaceParams(seed, *(torch.as_tensor(x) for x in rows))
+    return FaceParams(seed, *(torch.as_tensor(x) for x in (*rows, np.zeros(n, np.int64))))
 
 # %% ../nbs/library/02_synthetic.ipynb #cell-041
 @patch
@@ -1109,7 +1111,8 @@ def noise_field() -> torch.Tensor:
 
 def grain(p: FaceParams, size: int) -> torch.Tensor:
     "Noise of the sensor [N, 1, size, size], mean 0, spread 1."
-    at = torch.from_numpy((uniforms(p.seed, 9, p.index.numpy(), 2) * (321 - size)).astype(np.int64))
+    exposure = p.index + (p.moment << 40)                               # every frame has its own grain
+    at = torch.from_numpy((uniforms(p.seed, 9, exposure.numpy(), 2) * (321 - size)).astype(np.int64))
     return noise_field().unfold(0, size, 1).unfold(1, size, 1)[at[:, 0], at[:, 1]][:, None]
 
 # %% ../nbs/library/02_synthetic.ipynb #cell-094
@@ -1229,6 +1232,23 @@ def describe(p: FaceParams) -> pd.DataFrame:
         columns[name] = p.light[:, j].numpy()
     columns["occluder"] = [("none", "sunglasses", "mask", "object")[int(v)] for v in p.occluder[:, 0]]
     return pd.DataFrame(columns)
+
+# %% ../nbs/library/02_synthetic.ipynb #c871aa731
+@patch
+def mislabelled(
+    self: FaceSet,
+    share: float,           # of the labelled items, 0 to 1: how probable it is that an item's label is wrong
+    seed: int = 0,          # another seed, other mistakes
+) -> FaceSet:               # meta.true_label keeps the right labels (positions in the label space)
+    "The same faces, some under a wrong label: any other class, all equally likely."
+    if not 0 <= share <= 1 or len(self.classes) < 2:
+        raise FaceError(f"A share of 0 to 1 of the labels can be wrong, of two classes or more; got {share} "
+                        f"and {len(self.classes)} classes.")
+    keys = [hashlib.blake2b(str(name).encode(), digest_size=8).digest() for name in self.meta["id"]]
+    u = uniforms(seed, 12, np.frombuffer(b"".join(keys), np.int64), 2)
+    wrong = (self.labels + 1 + (u[:, 1] * (len(self.classes) - 1)).astype(np.int64)) % len(self.classes)
+    labels = np.where((u[:, 0] < share) & (self.labels >= 0), wrong, self.labels)
+    return replace(self, labels=labels, meta=self.meta.assign(true_label=self.meta.get("true_label", self.labels)))
 
 # %% ../nbs/library/02_synthetic.ipynb #cell-124
 def au_ceiling(

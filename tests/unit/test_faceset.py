@@ -114,3 +114,24 @@ def test_text_of_a_set_shows_no_pixels():
     faces = noise(3)
     shown = {repr(faces), str(faces), faces._repr_html_()}
     assert all("array" not in text and len(text) < 2000 for text in shown) and "3 items" in repr(faces)
+
+
+def test_each_frame_is_a_still_that_knows_its_clip_and_its_place():
+    rng = np.random.default_rng(0)
+    frames = rng.integers(0, 256, (14, 1, 6, 6), dtype=np.uint8)
+    meta = pd.DataFrame({"id": ["a", "b", "c"], "subject": ["S1", "S1", "S2"], "sequence": [1, 2, 1],
+                         "onset": 0, "apex": [2, None, 0], "offset": 3})
+    clips = FaceSet("clips", frames, [0, 1, 2], FER7, meta, spans=[[0, 5], [5, 6], [8, 14]])
+    all_of_them = clips.each_frame()
+    assert all_of_them.is_still and len(all_of_them) == 12 and np.shares_memory(all_of_them.frames, frames)
+    assert all_of_them.meta.frame.tolist() == [0, 1, 2, 3, 4, 0, 0, 1, 2, 3, 4, 5]
+    assert np.array_equal(all_of_them.stills(), np.concatenate([clips.sequence(i) for i in range(3)]))
+    assert all_of_them.meta.id.is_unique and not {"onset", "apex", "offset"} & set(all_of_them.meta)
+    near = clips.each_frame(nearest_apex=2)  # a: 2 and the earlier neighbour; b has one frame; c: 0 and 1
+    assert near.meta[["id", "sequence", "frame"]].to_numpy().tolist() == [
+        ["a/1", 1, 1], ["a/2", 1, 2], ["b/0", 2, 0], ["c/0", 1, 0], ["c/1", 1, 1]]
+    assert near.labels.tolist() == [0, 0, 1, 2, 2] and near.spans[:, 0].tolist() == [1, 2, 5, 8, 9]
+    assert clips.each_frame(1).stills().tobytes() == clips.peaks().stills().tobytes()
+    with pytest.raises(FaceSetError, match="1 or more"):
+        clips.each_frame(0)
+    assert FaceSet("x", frames, np.zeros(14), FER7).each_frame().meta.sequence.nunique() == 14

@@ -44,8 +44,9 @@ FACE = (1, 48, 48)
 @pytest.mark.parametrize("name", names())
 def test_every_model_of_the_table_follows_the_rules(name):
     model = create(name, num_classes=5)
-    assert problems(model) == []
-    assert model.eval()(torch.zeros(3, *FACE)).shape == (3, 5)
+    face = (1, *[model.config.get("size", FACE[-1])] * 2)  # the size it was made for
+    assert problems(model, face) == []
+    assert model.eval()(torch.zeros(3, *face)).shape == (3, 5)
 
 
 def test_unknown_names_and_arguments_are_answered_with_the_known_ones():
