@@ -247,6 +247,10 @@ def test_rules_are_independent_and_their_regions_apart():
     assert not outside.any() and not (regions["watermark"] & regions["mouth"]).any()
 
 
+def test_the_people_of_a_record_are_those_of_its_rule_faces():
+    assert torch.equal(sample_params(9, r.EXAMINED).subject, r.rule_faces(9, r.EXAMINED).params.subject)
+
+
 def test_a_map_that_moves_with_the_rule_follows_and_one_that_never_saw_the_network_does_not():
     faces = r.rule_faces(20, seed=5)
     good = {rule: {part: r.heat_share(faces.region(rule).float(), faces.region(part)) for part in r.RULES}
