@@ -28,7 +28,7 @@ from .settings import LabError
 # %% auto #0
 __all__ = ['EMOTION_COLOURS', 'SERIES', 'INK', 'FAINT', 'MIMETYPE', 'DIVERGING', 'ONE_SIDED', 'SCORES', 'colours_of',
            'FigureError', 'Figure', 'figure_bytes', 'alt_text', 'template', 'finish', 'data_uri', 'contact_sheet',
-           'relative', 'heatmaps', 'curves', 'confusion', 'wilson', 'per_class', 'intervals', 'reliability',
+           'relative', 'heatmaps', 'curves', 'confusion', 'wilson', 'per_class', 'intervals', 'league', 'reliability',
            'parameters', 'warp', 'grid_lines', 'theta_grid', 'decompose', 'theta_strip', 'occlusion', 'fields_over']
 
 # %% ../nbs/library/14_figures.ipynb #cell-005
@@ -364,7 +364,7 @@ def curves(
         _score_name(score),
     )
     _marks(figure, runs, score, selected, stages or {})
-    return finish(figure, title, _curve_words(runs, score, selected), height=300)
+    return finish(figure, title, _curve_words(runs, score, selected), height=300, note=_band_words(runs))
 
 # %% ../nbs/library/14_figures.ipynb #cell-033
 SCORES = {"war": "accuracy (WAR)", "uar": "mean recall (UAR)", "macro_f1": "macro F1"}
@@ -443,6 +443,12 @@ def _curve_words(runs: dict, score: str, selected: int | None) -> str:
         for name, seeds in runs.items()
     ]
     return f"Line chart. {'; '.join(parts)}.{f' Epoch {selected} was kept.' if selected is not None else ''}"
+
+
+def _band_words(runs: dict) -> str:
+    "What the bands mean; empty where there are none."
+    counts = sorted({len(seeds) for seeds in runs.values() if len(seeds) > 1})
+    return f"Bands: from the lowest to the highest of {' or '.join(map(str, counts))} seeds." if counts else ""
 
 # %% ../nbs/library/14_figures.ipynb #cell-040
 def confusion(
@@ -596,6 +602,30 @@ def _interval_row(figure: Figure, y: int, row: dict, colour: str, unit: str) -> 
     text = f"{row['name']}: {row['estimate']:+.2f} {unit} ({row['low']:+.2f} to {row['high']:+.2f})"
     figure.add_scatter(x=[row["estimate"]], y=[y], mode="markers", text=[text], hovertemplate="%{text}<extra></extra>",
                        marker={"size": 13, "color": colour})
+
+# %% ../nbs/library/14_figures.ipynb #759d433a
+def league(
+    table: pd.DataFrame,  # columns name, estimate, low, high; a row each, in the order to be drawn
+    rivals: Sequence[str] = (),  # names drawn in grey
+    *,
+    title: str,  # the finding
+    unit: str,  # what is measured
+) -> Figure:
+    "Estimates with their intervals, best first; rivals in grey."
+    missing = {"name", "estimate", "low", "high"} - set(table)
+    if missing or not len(table):
+        raise FigureError(f"a league needs rows of name, estimate, low and high; missing: {sorted(missing) or 'rows'}.")
+    figure, rows = Figure(), table.to_dict("records")
+    figure.add_shape(type="line", x0=0, x1=0, y0=0, y1=1, yref="y domain", line={"color": INK, "width": 1.5})
+    for y, row in enumerate(rows):
+        _interval_row(figure, y, row, SERIES[5] if row["name"] in rivals else SERIES[0], unit)
+    figure.update_layout(
+        xaxis={"title": {"text": unit}}, showlegend=False,
+        yaxis={"range": [len(rows) - 0.4, -0.6], "showgrid": False, "tickvals": list(range(len(rows))),
+               "ticktext": list(table["name"])})
+    words = "; ".join(f"{r['name']} {r['estimate']:.2g} ({r['low']:.2g} to {r['high']:.2g})" for r in rows)
+    note = "Lines: 95 % intervals." + (" Grey: rivals that must be beaten." if rivals else "")
+    return finish(figure, title, f"{unit} with intervals: {words}.", note=note, height=60 + 30 * len(rows))
 
 # %% ../nbs/library/14_figures.ipynb #cell-053
 def reliability(

@@ -60,6 +60,7 @@ def everything(faces, report):
         "curves": figures.curves({"a": [history()] * 5, "b": history(40)}, title="Curves"),
         "confusion": figures.confusion(report, title="Fear"), "per_class": figures.per_class(report, title="Recall"),
         "intervals": figures.intervals(TABLE, title="Differences", matters=2),
+        "league": figures.league(TABLE, ["a − c"], title="Places", unit="order"),
         "reliability": figures.reliability(report, title="Trust"),
         "parameters": figures.parameters(nn.Sequential(nn.Conv2d(1, 8, 3), nn.Linear(8, 7)), title="Size"),
         "theta_grid": figures.theta_grid(faces.frames[0], THETA, title="Theta"),
@@ -314,6 +315,20 @@ def test_seeds_become_a_mean_and_a_band():
     band, line = (trace for trace in figure.data if trace.xaxis == "x2")
     np.testing.assert_allclose(line.y, low["val_war"] + 0.05, atol=1e-3)
     np.testing.assert_allclose(band.y[:20], high["val_war"], atol=1e-3)
+
+
+def test_a_band_says_what_it_is():
+    assert "lowest to the highest of 2 seeds" in figures.curves({"a": [history()] * 2}, title="Two").layout.title.text
+    assert "Bands" not in figures.curves(history(), title="One").layout.title.text
+
+
+def test_a_league_draws_rivals_in_grey_and_needs_its_columns():
+    figure = figures.league(TABLE, ["a − c"], title="Places", unit="order")
+    dots = [trace for trace in figure.data if trace.marker.size == 13]
+    assert [dot.marker.color for dot in dots] == [figures.SERIES[0], figures.SERIES[5]]
+    assert [dot.x[0] for dot in dots] == [1.0, -3.0]
+    with pytest.raises(FigureError, match="low"):
+        figures.league(TABLE.drop(columns="low"), title="Places", unit="order")
 
 
 def test_confusion_is_per_true_class_and_names_the_worst(report):
