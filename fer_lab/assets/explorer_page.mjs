@@ -57,11 +57,21 @@ export function at({ values, shape: [, height, width] }, [channel, row, column])
   return values[(channel * height + row) * width + column];
 }
 
+// The same number in another shape.
+export function reshaped([channel, row, column], [, height, width], [, high, wide]) {
+  const index = (channel * height + row) * width + column;
+  return [Math.floor(index / (high * wide)), Math.floor(index / wide) % high, index % wide];
+}
+
 // How one unit of a stored block got its value, as Python's `arithmetic` tells it.
 export function storedUnit(blocks, tensors, path, unit) {
   const block = blocks[path];
   const value = at(tensors[block.out], unit);
-  if (block.formula.rule === "through") return { ...storedUnit(blocks, tensors, block.formula.path, unit), through: block.formula.path };
+  if (block.formula.rule === "through") {
+    const inner = block.formula.path;
+    const [from, to] = [tensors[block.out].shape, tensors[blocks[inner]?.out]?.shape];
+    if (to) return { ...storedUnit(blocks, tensors, inner, reshaped(unit, from, to)), through: inner };
+  }
   const found = block.given === null || !RULES[block.formula.rule] ? null : RULES[block.formula.rule](block.formula, tensors[block.given], unit, tensors);
   return { value, ...(found ?? { rule: "none", words: block.formula.words ?? "This sum is not kept on the page." }) };
 }

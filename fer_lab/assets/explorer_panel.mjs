@@ -8,9 +8,11 @@ export function faceView(height, width, tint, label) {
   const shown = { pixels: null, heat: null, box: null, theta: null, sign: "both", opacity: 0.8, base: null, overlay: null };
   const canvas = screen(width / height, (context, w, h) => {
     const unit = w / width;
+    context.imageSmoothingEnabled = true;
     if (shown.base) context.drawImage(shown.base, 0, 0, w, h);
+    context.imageSmoothingEnabled = false;
     if (shown.overlay) {
-      context.fillStyle = `rgba(128, 128, 128, ${0.3 * shown.opacity})`;
+      context.fillStyle = `rgba(128, 128, 128, ${0.22 * shown.opacity})`;
       context.fillRect(0, 0, w, h);
       context.drawImage(shown.overlay, 0, 0, w, h);
     }
@@ -117,7 +119,8 @@ export function classView(classes, colours, pick) {
       values[i].parentNode.classList.toggle("fl-true", i === label);
     });
   }
-  return { node: list.node, show };
+  const known = el("p", { class: "fl-hint" }, "The bars are the network's answer; ✓ is the label.");
+  return { node: el("div", {}, list.node, known), show };
 }
 
 // Three numbers that say how far a map may be trusted.

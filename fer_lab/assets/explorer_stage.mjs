@@ -3,6 +3,7 @@ import { cellsOf, decoded, grouped, placeOn, shapeInWords, sight, sightInWords, 
 import { bytes, el, screen } from "./parts.mjs";
 
 const TALLEST = 470; // CSS pixels of a sheet of maps
+const LARGEST = 92; // of a cell, so that six numbers do not fill a screen
 const NUMBERED = 34; // a cell this wide shows its number
 
 // Values in -1..1 as RGBA bytes; `tint` gives [r, g, b, alpha 0..1].
@@ -20,6 +21,11 @@ export function picture(pixels, height, width) {
   Object.assign(canvas, { width, height });
   canvas.getContext("2d").putImageData(new ImageData(pixels, width, height), 0, 0);
   return canvas;
+}
+
+// What fits into a small cell.
+function short(value) {
+  return Number.isFinite(value) ? value.toFixed(Math.abs(value) < 10 ? 2 : 0).replace("-", "−") : "·";
 }
 
 // The numbers of a maps answer, whichever way they came: floats of a page, or bytes with a top for each map.
@@ -47,8 +53,8 @@ export function networkView(tint, choose) {
     const button = el("button", { type: "button", class: `fl-chip${block.part ? " fl-part" : ""}`, tabindex: -1, "data-path": block.path,
       "aria-pressed": String(chosen), "aria-label": `${block.path}, ${block.kind}, ${shape}${block.part ? `, declared as ${block.part}` : ""}${block.bad ? ", holds NaN" : ""}`,
       onclick: () => choose(block.path) },
-      thumb, el("span", { class: "fl-chip-name" }, label, block.part ? el("b", { class: "fl-badge" }, block.part) : null),
-      el("span", { class: "fl-chip-shape" }, block.bad ? "NaN" : shape), el("span", { class: "fl-chip-kind" }, block.kind));
+      thumb, el("span", { class: "fl-chip-name" }, label),
+      el("span", { class: "fl-chip-shape" }, block.bad ? "NaN" : shape), el("span", { class: "fl-chip-kind" }, block.part ? el("b", { class: "fl-badge" }, block.part) : null, block.kind));
     chips.push(button);
     return button;
   }
@@ -120,7 +126,7 @@ export function sheetView({ tint, hover, pick, key, label }) {
     context.font = `${Math.min(13, cell / 3.4)}px ui-monospace, Menlo, Consolas, monospace`;
     context.textAlign = "center";
     context.fillStyle = getComputedStyle(node).color;
-    if (images.length === 1) values.forEach((value, i) => context.fillText(written(value), ((i % now.cells.width) + 0.5) * cell, (Math.floor(i / now.cells.width) + 0.58) * cell));
+    if (images.length === 1) values.forEach((value, i) => context.fillText(cell < 64 ? short(value) : written(value), ((i % now.cells.width) + 0.5) * cell, (Math.floor(i / now.cells.width) + 0.58) * cell));
   }
   function unitAt(event) {
     const box = surface.canvas.getBoundingClientRect();
@@ -135,11 +141,12 @@ export function sheetView({ tint, hover, pick, key, label }) {
   function build() {
     surface?.stop();
     const ratioAt = (width) => width / Math.max(tilesFor(width).total, 1);
-    surface = screen(ratioAt(node.clientWidth || 480), draw, { tabindex: 0, role: "application", "aria-roledescription": "maps", class: "fl-screen fl-maps" });
+    surface = screen(ratioAt(Math.min(node.clientWidth || 480, images.length === 1 ? Math.max(now.cells.width * LARGEST, 90) : Infinity)), draw, { tabindex: 0, role: "application", "aria-roledescription": "maps", class: "fl-screen fl-maps" });
     surface.canvas.addEventListener("pointermove", (event) => hover(unitAt(event)));
     surface.canvas.addEventListener("pointerleave", () => hover(null));
     surface.canvas.addEventListener("click", (event) => { const unit = unitAt(event); if (unit) pick(unit); });
     surface.canvas.addEventListener("keydown", key);
+    if (images.length === 1) surface.canvas.style.maxWidth = `${Math.max(now.cells.width * LARGEST, 90)}px`;
     node.replaceChildren(surface.canvas);
   }
   let across = 0;
@@ -191,7 +198,7 @@ export function sumView(tint) {
       const [x, y] = [(i % wide) * cell, Math.floor(i / wide) * cell];
       context.lineWidth = 1;
       context.strokeRect(x + 0.5, y + 0.5, cell - 1, cell - 1);
-      if (cell >= 28) context.fillText(Number.isFinite(value) ? value.toFixed(Math.abs(value) < 10 ? 2 : 0).replace("-", "−") : "·", x + cell / 2, y + cell / 2 + 4);
+      if (cell >= 28) context.fillText(short(value), x + cell / 2, y + cell / 2 + 4);
     });
     if (marked >= 0) { context.lineWidth = 2.5; context.strokeStyle = context.fillStyle; context.strokeRect((marked % wide) * cell + 1, Math.floor(marked / wide) * cell + 1, cell - 2, cell - 2); }
     return canvas;

@@ -28,7 +28,7 @@ function render({ model, el: root }) {
   const names = thumbs.map((_, i) => `Face ${i + 1}${labels[i] >= 0 ? `, labelled ${classes[labels[i]]}` : ""}`);
   const state = Object.fromEntries(CHOSEN.map((name) => [name, model.get(name)]));
   const good = { network: null, maps: null, pixel: null, heat: null, quality: null };
-  let [hovered, own, sending, late] = [null, false, false, 0];
+  let [hovered, chosen, own, sending, late] = [null, null, false, false, 0];
 
   // --- parts
   const status = statusLine();
@@ -40,7 +40,7 @@ function render({ model, el: root }) {
   const faceTitle = [el("figcaption"), el("figcaption")];
   const faces = [0, 1].map((i) => faceView(height, width, tint, () => faceTitle[i].textContent));
   const pair = el("div", { class: "fl-pair" }, ...faces.map((view, i) => el("figure", {}, view.node, faceTitle[i])));
-  const ramp = el("i", { class: "fl-ramp", style: `background-image: linear-gradient(90deg, ${model.get("scale").map(([at, c]) => `${c} ${100 * at}%`).join(", ")})` });
+  const ramp = el("i", { class: "fl-ramp" });
   const key = el("p", { class: "fl-hint fl-scale" });
   const length = (face) => spans[face][1] - spans[face][0];
   const time = slider({ label: "Time", low: 0, high: Math.max(...spans.map(([a, b]) => b - a)) - 1, step: 1, format: (i) => `frame ${i + 1} of ${length(state.face)}`, change: (i) => change({ frame: Math.min(i, length(state.face) - 1) }) });
@@ -59,7 +59,7 @@ function render({ model, el: root }) {
 
   // --- the stage
   const network = networkView(tint, (path) => change({ block: path, level: "maps" }));
-  const sheets = [0, 1].map((i) => sheetView({ tint, label: () => sideName(i), hover: (unit) => pointAt(unit, i), pick: (unit) => change({ unit, level: "pixel" }), key: keyed }));
+  const sheets = [0, 1].map((i) => sheetView({ tint, label: () => sideName(i), hover: pointAt, pick, key: keyed }));
   const sheetTitles = [el("h5"), el("h5")];
   const sheetPair = el("div", { class: "fl-pair fl-sheets" }, ...sheets.map((sheet, i) => el("div", {}, sheetTitles[i], sheet.node)));
   const sums = [0, 1].map(() => sumView(tint));
@@ -84,7 +84,7 @@ function render({ model, el: root }) {
     if (Object.entries(values).every(([name, value]) => String(state[name]) === String(value))) return;
     const anew = ["face", "beside", "method", "target", "layer", "twin"].some((name) => name in values);
     Object.assign(state, anew ? { stopped: false } : {}, values);
-    if ("block" in values || "face" in values || "beside" in values) hovered = null;
+    if ("block" in values || "face" in values || "beside" in values || "level" in values) [hovered, chosen] = [null, null];
     sending = true;
     for (const name of CHOSEN) if (String(model.get(name)) !== String(state[name])) model.set(name, state[name]);
     sending = false;
@@ -119,8 +119,9 @@ function render({ model, el: root }) {
     else if (answer.error) status.set("error", answer.error);
     show();
   }
-  function clampUnit(limits) {
-    const inside = state.unit.map((value, i) => Math.min(Math.max(value, 0), limits[i] - 1));
+  function clampUnit(limits) { // nobody has chosen a unit yet: the middle of the first map
+    const start = state.unit.some(Boolean) ? state.unit : [0, limits[1] >> 1, limits[2] >> 1];
+    const inside = start.map((value, i) => Math.min(Math.max(value, 0), limits[i] - 1));
     if (String(inside) !== String(state.unit)) queueMicrotask(() => change({ unit: inside }));
   }
   function progressed() {
@@ -141,10 +142,15 @@ function render({ model, el: root }) {
   }
 
   // --- units
-  function pointAt(unit, i) {
-    hovered = unit;
-    if (unit && state.level === "pixel" && i === 0) return change({ unit });
+  function pointAt(unit) { // at the last magnification the sum follows the pointer, and comes back to the chosen unit
+    if (state.level !== "pixel") hovered = unit;
+    else if (unit) { chosen ??= state.unit; return change({ unit }); }
+    else if (chosen) { const back = chosen; chosen = null; return change({ unit: back }); }
     showUnit();
+  }
+  function pick(unit) {
+    [hovered, chosen] = [null, null];
+    change({ unit, level: "pixel" });
   }
   function keyed(event) {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
@@ -154,7 +160,7 @@ function render({ model, el: root }) {
     else {
       const unit = limits && stepped(state.unit, event.key, limits);
       if (!unit) return;
-      hovered = null;
+      [hovered, chosen] = [null, null];
       change({ unit });
       voice.say(readout.textContent);
     }
@@ -233,8 +239,8 @@ function render({ model, el: root }) {
       sheet.node.parentNode.hidden = !side || Boolean(side.error && !i);
       if (!side) return;
       const kept = side.shape && side.channels.length < side.shape[0] ? `, the ${side.channels.length} strongest of them` : "";
-      sheetTitles[i].textContent = side.error ?? `${shown.length > 1 ? `${sideName(i)}: ` : ""}${side.shape[1] * side.shape[2] > 1 ? `${side.shape[0]} map${side.shape[0] > 1 ? "s" : ""} of ${side.shape[1]} × ${side.shape[2]}${kept}` : `${side.shape[0]} numbers`}`;
       const only = state.level === "pixel" && side.shape ? Math.max(side.channels.indexOf(state.unit[0]), 0) : null;
+      sheetTitles[i].textContent = side.error ?? `${shown.length > 1 ? `${sideName(i)}: ` : ""}${side.shape[1] * side.shape[2] > 1 ? `${only === null ? `${side.shape[0]} map${side.shape[0] > 1 ? "s" : ""}` : `Map ${side.channels[only]} of ${side.shape[0]},`} ${only === null ? "of " : ""}${side.shape[1]} × ${side.shape[2]}${only === null ? kept : ""}` : `${side.shape[0]} numbers`}`;
       if (side.error) sheet.node.replaceChildren();
       else sheet.show(side, state.unit, { own, only, words: `, ${state.block}. ${readout.textContent}` });
     });
@@ -265,7 +271,10 @@ function render({ model, el: root }) {
   }
   function heatOf(side, face) {
     if (!side) return null;
-    side.decoded ??= heatBytes(side);
+    if (!side.decoded) {
+      side.decoded = heatBytes(side);
+      side.unsigned = side.decoded.every((byte) => byte >= 127);
+    }
     const size = height * width;
     if (side.decoded.length <= size) return side.decoded;
     side.frames ??= Array.from({ length: length(face) }, (_, t) => side.decoded.subarray(t * size, (t + 1) * size));
@@ -289,7 +298,11 @@ function render({ model, el: root }) {
     });
     const side = heat?.[0];
     const class_ = side ? classes[side.target] : "";
-    key.replaceChildren(...(side ? [state.sign === "strength" ? "weak" : `against ${class_}`, ramp, state.sign === "strength" ? "strong" : `for ${class_}`] : ["No map."]));
+    const shown = heatOf(heat?.[0], both[0]);
+    const strength = state.sign === "strength" || (shown && side.unsigned);
+    const stops = model.get("scale");
+    ramp.style.backgroundImage = `linear-gradient(90deg, ${(strength ? stops.slice(stops.length / 2).map(([at, c]) => [2 * at - 1, c]) : stops).map(([at, c]) => `${c} ${100 * at}%`).join(", ")})`;
+    key.replaceChildren(...(side ? [strength ? "weak" : `against ${class_}`, ramp, strength ? "strong" : `for ${class_}`] : ["No map."]));
     key.title = side ? `full colour: ${written(side.top)}` : "";
   }
   function sheetNumbers(side) {
