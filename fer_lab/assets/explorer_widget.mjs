@@ -49,7 +49,7 @@ function render({ model, el: root }) {
   moving.hidden = !model.get("moving");
   const methods = methodsView(model.get("methods"), (method) => change({ method }));
   const targets = classView(classes, colours, (target) => change({ target: Number(target) }));
-  const sign = choices("Sign", Object.entries(SIGNS).map(([value, content]) => ({ value, content: el("span", {}, content) })), (value) => change({ sign: value }));
+  const sign = choices("Sign", Object.entries(SIGNS).map(([value, content]) => ({ value, label: content, content: el("span", {}, content) })), (value) => change({ sign: value }));
   const layer = el("select", { "aria-label": "Layer of Grad-CAM", onchange: (event) => change({ layer: event.target.value }) });
   const layerRow = el("label", { class: "fl-row" }, el("span", {}, "Layer"), layer);
   const opacity = slider({ label: "Opacity", low: 0, high: 1, step: 0.05, format: percent, change: (value) => change({ opacity: value }) });
