@@ -38,7 +38,12 @@ def test_a_click_is_answered(benchmark, clicked, method):
     explorer.method = method
     explorer.heating.wait()
     sent = []
-    explorer.send_state = lambda key=None: key == "heat" and sent.append((time.perf_counter(), json.dumps(explorer.heat)))
+
+    def send_state(key=None):
+        if key == "heat":
+            sent.append((json.dumps(explorer.heat), time.perf_counter()))
+
+    explorer.send_state = send_state
 
     def click(target):
         sent.clear()
@@ -48,7 +53,7 @@ def test_a_click_is_answered(benchmark, clicked, method):
             time.sleep(0.0005)
         while explorer.heating.thread and not explorer.quality.get("target") == target:
             time.sleep(0.001)  # the next click does not have to interrupt anything
-        return sent[0][0] - started
+        return sent[0][1] - started
 
     times = sorted(click(round_ % 7) for round_ in range(9))
     benchmark.pedantic(lambda: None, rounds=1)

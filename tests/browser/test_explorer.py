@@ -1,5 +1,6 @@
 """The explorer as readers meet it: the same steps drive it live in JupyterLab and frozen on a page."""
 
+import base64
 import re
 
 import nbformat
@@ -51,7 +52,8 @@ def pixels(view) -> list[int]:
     """What is painted over the first face, coarsely."""
     return view.locator(".fl-face-panel canvas").first.evaluate(
         """c => { const d = c.getContext("2d").getImageData(0, 0, c.width, c.height).data;
-            return Array.from({ length: 400 }, (_, i) => d[4 * Math.floor(i * d.length / 1600)] - d[4 * Math.floor(i * d.length / 1600) + 2]); }""")
+            const at = (i) => 4 * Math.floor(i * d.length / 1600);
+            return Array.from({ length: 400 }, (_, i) => d[at(i)] - d[at(i) + 2]); }""")
 
 
 def changed(page, view, before) -> list[int]:
@@ -103,10 +105,10 @@ def steps(page, view, explorer, shot) -> None:
     assert view.locator('[data-level="network"]').get_attribute("aria-current") == "step"
 
     # the class, the method, the twin
-    view.get_by_role("radio", name="happiness").check()
+    view.get_by_role("radio", name="happiness", exact=True).check()
     view.get_by_text("Saliency, happiness").wait_for()
     second = changed(page, view, first)
-    view.get_by_role("radio", name="InputXGradient").check()
+    view.get_by_role("radio", name="InputXGradient", exact=True).check()
     view.get_by_text("InputXGradient, happiness").wait_for()
     third = changed(page, view, second)
     view.get_by_role("button", name="Sanity twin").click()
@@ -186,12 +188,13 @@ def test_the_explorer_in_jupyterlab(live, explorer, artifacts):
     # JupyterLab's dark theme
     cell = lab.show(CELL)
     view = cell.locator(".fer-lab-widget")
-    lab.page.evaluate("() => window.jupyterapp.commands.execute('apputils:change-theme', { theme: 'JupyterLab Dark' })")
+    theme = "(name) => window.jupyterapp.commands.execute('apputils:change-theme', { theme: name })"
+    lab.page.evaluate(theme, "JupyterLab Dark")
     lab.page.wait_for_function("() => document.body.dataset.jpThemeLight === 'false'")
     lab.page.wait_for_timeout(500)
     assert view.evaluate("e => e.style.colorScheme") == "dark"
     view.screenshot(path=artifacts / "explorer-live-dark.png")
-    lab.page.evaluate("() => window.jupyterapp.commands.execute('apputils:change-theme', { theme: 'JupyterLab Light' })")
+    lab.page.evaluate(theme, "JupyterLab Light")
     assert lab.page.script_errors == []
 
 
@@ -200,13 +203,13 @@ def test_a_slow_method_shows_progress_refines_and_can_be_cancelled(live, artifac
     run(lab, SLOW)
     view = lab.show(SLOW).locator(".fer-lab-widget")
     quiet(view)
-    view.get_by_role("radio", name="Occlusion").check()
+    view.get_by_role("radio", name="Occlusion", exact=True).check()
     view.get_by_text(re.compile(r"Occlusion: .*\d %")).wait_for()
     view.get_by_text(re.compile(r"Occlusion, \w+, rough")).wait_for()
     view.screenshot(path=artifacts / "explorer-live-busy.png")
     view.get_by_role("button", name="Cancel").click()
     view.get_by_text("Stopped").wait_for()
-    view.get_by_role("radio", name="Saliency").check()
+    view.get_by_role("radio", name="Saliency", exact=True).check()
     view.get_by_text(re.compile(r"Saliency, \w+$")).wait_for()
     quiet(view)
 
@@ -214,8 +217,6 @@ def test_a_slow_method_shows_progress_refines_and_can_be_cancelled(live, artifac
 def test_the_heat_of_the_page_is_captums(explorer):
     x = to_float(explorer.images[:1])
     expected = attribute(explorer.originals[0], x, "Saliency")[0]
-    import base64
-
     found = torch.frombuffer(bytearray(base64.b64decode(explorer.heat["sides"][0]["bytes"])), dtype=torch.uint8)
     top = explorer.heat["sides"][0]["top"]
     assert (((found.float() - 127) / 127 * top).view(48, 48) - expected.clamp(-top, top)).abs().max() < top / 120

@@ -272,13 +272,9 @@ def test_sensitivity_and_infidelity_are_captums():
 
 
 def test_judging_a_map_draws_no_random_number_of_the_readers():
-    torch.manual_seed(5)
-    before = torch.get_rng_state()
-    quality(PlainStack(3, (4,)).eval(), torch.zeros(1, 1, 8, 8), torch.ones(1, 8, 8), lambda faces: faces[:, 0], 0)
-    after = torch.get_rng_state()
-    torch.manual_seed(5)
-    PlainStack(3, (4,))
-    assert torch.equal(after, torch.get_rng_state()) and not torch.equal(before, after)
+    model, before = PlainStack(3, (4,)).eval(), torch.get_rng_state()
+    quality(model, torch.zeros(1, 1, 8, 8), torch.ones(1, 8, 8), lambda faces: faces[:, 0], 0)
+    assert torch.equal(before, torch.get_rng_state())
 
 
 def test_a_linear_network_is_explained_without_infidelity():
@@ -286,7 +282,7 @@ def test_a_linear_network_is_explained_without_infidelity():
     heat = attribute(model, x, "InputXGradient", 0) / x[:, 0]  # the signed gradient, which is exact here
     again = lambda faces: (attribute(model, faces, "InputXGradient", 0) / faces[:, 0])  # noqa: E731
     found = quality(model, x, heat, again, 0)
-    assert found["infidelity"] < 1e-9 and found["sensitivity"] < 1e-3
+    assert found["infidelity"] < 1e-6 and found["sensitivity"] < 1e-3
     noise = torch.randn(1, 8, 8)
     assert quality(model, x, noise, lambda faces: noise, 0)["infidelity"] > 1e-3
 
@@ -302,7 +298,8 @@ class Slow(PlainStack):
 
 
 def test_a_slow_method_tells_at_once_refines_and_is_overtaken():
-    explorer = settled(Explorer(Slow(3, (4, 6)).eval(), torch.zeros(1, 1, 24, 24).byte() + 90, "abc", methods=["Saliency"]))
+    grey = torch.full((1, 1, 24, 24), 90, dtype=torch.uint8)
+    explorer = settled(Explorer(Slow(3, (4, 6)).eval(), grey, "abc", methods=["Saliency"]))
     told, rough = [], []
     explorer.observe(lambda change: told.append((time.perf_counter(), change.new)), "progress")
     explorer.observe(lambda change: rough.append((change.new["method"], change.new.get("rough"))), "heat")
@@ -320,7 +317,8 @@ def test_a_slow_method_tells_at_once_refines_and_is_overtaken():
 
 
 def test_cancel_keeps_the_rough_map_and_go_on_finishes_it():
-    explorer = settled(Explorer(Slow(3, (4, 6)).eval(), torch.zeros(1, 1, 24, 24).byte() + 90, "abc", methods=["Saliency"]))
+    grey = torch.full((1, 1, 24, 24), 90, dtype=torch.uint8)
+    explorer = settled(Explorer(Slow(3, (4, 6)).eval(), grey, "abc", methods=["Saliency"]))
     seen = threading.Event()
     explorer.observe(lambda change: seen.set() if change.new.get("rough") else None, "heat")
     explorer.method = "KernelShap"
@@ -378,8 +376,8 @@ def test_frozen_parameters_half_precision_and_training_mode():
 def test_sequences_have_a_time(kind):
     films = torch.randint(0, 256, (2, 5, 1, 12, 12), dtype=torch.uint8)
     model = Frames().eval() if kind == "tensor" else FromList(Films().eval())
-    prefix = "" if kind == "tensor" else "model."
-    explorer = settled(Explorer(model, films if kind == "tensor" else list(films), "abc", block=f"{prefix}conv", frame=3))
+    prefix, films = ("", films) if kind == "tensor" else ("model.", list(films))
+    explorer = settled(Explorer(model, films, "abc", block=f"{prefix}conv", frame=3))
     assert explorer.moving and explorer.spans == [[0, 5], [5, 10]]
     assert heat_of(explorer).shape == (5 * 144,)
     conv = recorded(model, explorer.x_of(0))[0][f"{prefix}conv"].out[3]
