@@ -132,10 +132,10 @@ const TRUST = [
 
 export function trustView() {
   const cells = TRUST.map(([key, name, words]) => {
-    const value = el("dd", {}, "…");
-    return { key, value, node: el("div", { title: words }, el("dt", {}, name), value, el("small", {}, words)) };
+    const value = el("b", {}, "…");
+    return { key, value, node: el("li", { title: words }, el("span", {}, name), value, el("small", {}, words)) };
   });
-  const node = el("dl", { class: "fl-trust", "aria-label": "How far this map may be trusted" }, ...cells.map((cell) => cell.node));
+  const node = el("ul", { class: "fl-trust", "aria-label": "How far this map may be trusted" }, ...cells.map((cell) => cell.node));
   function show(sides) {
     for (const { key, value } of cells) value.textContent = sides ? sides.map((side) => written(side[key] ?? null)).join(" | ") : "…";
   }

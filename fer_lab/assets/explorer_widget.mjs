@@ -216,7 +216,8 @@ function render({ model, el: root }) {
     network.node.hidden = state.level !== "network";
     lens.hidden = state.level === "network";
     sumPair.hidden = state.level !== "pixel";
-    ownRow.hidden = state.level !== "maps";
+    const sheet = good.maps?.sides?.[0]?.shape;
+    ownRow.hidden = state.level !== "maps" || !sheet || sheet[0] === 1 || sheet[1] * sheet[2] === 1;
     const error = state.level !== "network" ? good.maps?.error ?? good.maps?.sides?.[0]?.error : good.network?.error;
     problem.hidden = !error && Boolean(good.network);
     problem.textContent = error ?? "Looking …";
@@ -331,13 +332,12 @@ function render({ model, el: root }) {
   node.append(
     el("div", { class: "fl-head" }, strip.node, el("label", { class: "fl-choice" }, "Side by side with ", beside)),
     el("div", { class: "fl-bench" },
-      el("section", { class: "fl-panel fl-face-panel", "aria-label": "The face and its heat map" }, pair, key, moving),
+      el("section", { class: "fl-panel fl-face-panel", "aria-label": "The face and its heat map" }, pair, key, moving, el("div", { class: "fl-buttons" }, twin, stop), trust.node),
       stage),
     el("div", { class: "fl-attribution" },
       panel("Attribution method", methods.node),
       panel("Class to explain", targets.node),
-      panel("The map", el("div", { class: "fl-row" }, el("span", {}, "Sign"), sign.node), layerRow, opacity.node,
-        el("div", { class: "fl-buttons" }, twin, stop), trust.node)),
+      panel("The map", el("div", { class: "fl-row" }, el("span", {}, "Sign"), sign.node), layerRow, opacity.node)),
     status.node, voice.node);
   show();
   all();

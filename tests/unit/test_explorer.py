@@ -265,7 +265,7 @@ def test_sensitivity_and_infidelity_are_captums():
 
     expected = sensitivity_max(lambda faces: (again(faces[0] if isinstance(faces, tuple) else faces),), x, shaken,
                                n_perturb_samples=4)
-    error = infidelity(model, changed, x, heat[:, None], target=1, n_perturb_samples=64, max_examples_per_batch=16,
+    error = infidelity(model, changed, x, heat[:, None], target=1, n_perturb_samples=64, max_examples_per_batch=32,
                        normalize=True)
     assert found["sensitivity"] == pytest.approx(float(expected[0]), rel=1e-3)
     assert found["infidelity"] == pytest.approx(float(error[0]), rel=1e-2)
