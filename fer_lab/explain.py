@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from .settings import LabError
 
 # %% auto #0
-__all__ = ['HOOKS', 'METHODS', 'RECURRENT', 'RECTIFIERS', 'NO_DEEPLIFT_RULE', 'DEEPLIFT_RULES', 'GUIDED', 'undisturbed',
+__all__ = ['HOOKS', 'METHODS', 'STEADY', 'RECURRENT', 'RECTIFIERS', 'NO_DEEPLIFT_RULE', 'DEEPLIFT_RULES', 'GUIDED', 'undisturbed',
            'ExplainError', 'find_modules', 'find_module', 'capture', 'explaining', 'Method', 'NotDefined', 'Facts',
            'facts', 'why_not', 'methods_for', 'attribute', 'squares', 'completeness', 'randomised', 'similarity',
            'Sanity', 'sanity', 'occlusion_map']
@@ -173,6 +173,8 @@ METHODS = {
     "KernelShap": Method("perturbation", "200", "the same from a weighted linear fit"),
     "NoiseTunnel": Method("gradient", "16", "mean over noisy copies of another method (`base`)"),
 }
+STEADY = {"Saliency", "InputXGradient", "GuidedBackprop", "Deconvolution", "LayerGradCam", "GuidedGradCam",
+          "IntegratedGradients", "DeepLift", "Occlusion", "FeatureAblation"}  # these draw no random number
 
 # %% ../nbs/library/11_explain.ipynb #cell-025
 class NotDefined(ExplainError):
@@ -331,7 +333,7 @@ def attribute(
     if reason:
         raise NotDefined(f"{method} is not defined for {type(model).__name__}: {reason}.")
     maps, model = [], copy.deepcopy(model) if "LRP" in method else model  # captum's LRP leaves rules on the modules
-    with explaining(model, x) as (model, x), torch.enable_grad(), _own_random_numbers(seed), warnings.catch_warnings():
+    with explaining(model, x) as (model, x), torch.enable_grad(), _drawing(method, seed), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # captum announces its hooks
         target = _targets(model, x, target)
         explainer = _explainer(kind, model, x, layer, options)
@@ -378,8 +380,11 @@ def _targets(model: nn.Module, x: Tensor, target) -> Tensor:
 
 # %% ../nbs/library/11_explain.ipynb #cell-038
 @contextlib.contextmanager
-def _own_random_numbers(seed: int):
-    "Seeds torch and NumPy inside, and puts the caller's generators back."
+def _drawing(method: str, seed: int):
+    "Seeds torch and NumPy inside, and puts the caller's generators back; methods that draw nothing leave them alone."
+    if method in STEADY:  # so that the explorer may work in its thread while the reader trains
+        yield
+        return
     state = np.random.get_state()  # captum's GradientShap draws from NumPy's global generator
     with torch.random.fork_rng():
         torch.manual_seed(seed)

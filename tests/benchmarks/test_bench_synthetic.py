@@ -5,7 +5,8 @@ import os
 import pytest
 import torch
 
-from fer_lab.synthetic import synthetic_faces
+from fer_lab.au_mixer import mixture, presets
+from fer_lab.synthetic import render, synthetic_faces
 
 AT_LEAST = {48: 1000, 96: 250}  # faces a second without the region mask; with it the time may double
 
@@ -27,3 +28,12 @@ def test_faces_a_second(benchmark, size, mask):
     benchmark.extra_info |= {"faces_a_second": round(rate), "threads": torch.get_num_threads()}
     print(f"\n{size} x {size}{' with region masks' if mask else ''}: {rate:,.0f} faces a second")
     assert len(faces) == n and rate >= AT_LEAST[size] / (2 if mask else 1)
+
+
+def test_a_face_follows_a_dragged_slider(benchmark):
+    p = mixture(presets()["fear"], 40)
+    benchmark.pedantic(lambda: render(p, 128), rounds=10, warmup_rounds=2)
+    taken = benchmark.stats.stats.median
+    benchmark.extra_info |= {"ms_a_face": round(1000 * taken, 1)}
+    print(f"\none face of 128 x 128: {1000 * taken:.0f} ms")
+    assert taken < 0.1  # ten pictures a second look like a movement

@@ -12,6 +12,7 @@ from torch import nn
 
 from fer_lab.explain import (
     METHODS,
+    STEADY,
     ExplainError,
     NotDefined,
     attribute,
@@ -473,3 +474,13 @@ def test_a_rule_that_fails_leaves_nothing_behind(x):
         with pytest.raises(ExplainError):
             attribute(odd, x, "LRP")
     assert not any(hasattr(module, "rule") for module in odd.modules())
+
+
+@pytest.mark.parametrize("method", sorted(STEADY))
+def test_a_steady_method_needs_no_random_number(method, monkeypatch):
+    model, faces = Net().eval(), torch.rand(2, 1, SIZE, SIZE)
+    torch.manual_seed(5)
+    one = attribute(model, faces, method, 0)
+    torch.manual_seed(6)
+    monkeypatch.setattr(torch, "manual_seed", lambda seed: pytest.fail("another thread may be drawing"))
+    assert torch.equal(one, attribute(model, faces, method, 0))

@@ -216,8 +216,9 @@ def test_layer_regions_and_twin_reach_the_method():
     expected = attribute(explorer.originals[0], explorer.x_of(0), "LayerGradCam", 1, layer="stages.0.relu")
     assert similarity(heat_of(settled(explorer)).view(1, 24, 24), expected)[0] > 0.99
     explorer.twin = True
+    settled(explorer)                                 # before this thread draws the same twin
     expected = attribute(randomised(explorer.originals[0]), explorer.x_of(0), "LayerGradCam", 1, layer="stages.0.relu")
-    assert similarity(heat_of(settled(explorer)).view(1, 24, 24), expected)[0] > 0.99
+    assert similarity(heat_of(explorer).view(1, 24, 24), expected)[0] > 0.99
 
 
 def test_two_faces_and_two_models_side_by_side():
