@@ -709,8 +709,7 @@ def _explain(self: Explorer, request, check) -> None:  # in its thread
         self.progress = 1.0
         return
     slow, told = wish["method"] not in ONE_PASS, time.perf_counter()
-    if slow:
-        self.progress = 0.0
+    self.progress = 0.0 if slow else 1.0
 
     def progress(share: float) -> None:
         nonlocal told
