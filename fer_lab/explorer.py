@@ -918,7 +918,7 @@ def stored_blocks(
     kept, moments = {}, max(length, 1)
     for path in (row["path"] for row in sorted(rows, key=turn)):
         block = {"out": [None] * moments, "given": [None] * moments, "formula": _no_room()}
-        if _keep(block, "out", calls[path].out, store, length, frame):
+        if store.pay({path: block}) and _keep(block, "out", calls[path].out, store, length, frame):
             kept[path] = block
             formula = _formula_of(calls, path, store)
             if formula["rule"] in ("through", "none") or _keep(block, "given", calls[path].given, store, length, frame):
