@@ -295,7 +295,7 @@ function render({ model, el: root }) {
     faces.forEach((view, i) => {
       view.node.parentNode.hidden = i === 1 && !two;
       if (i === 1 && !two) return;
-      faceTitle[i].textContent = `${two ? `${sideName(i)}: ` : ""}${heat ? heatWords(i) : `${state.method} …`}`;
+      faceTitle[i].textContent = `${two ? `${sideName(i)}: ` : ""}${heat ? heatWords(i) : `${state.method}${good.heat?.error && fits("heat", good.heat, state) ? ": no map" : " …"}`}`;
       view.show({ pixels: frameOf(both[i]), heat: heatOf(heat?.[i], both[i]), sign: state.sign, opacity: state.opacity, theta: theta[i] });
     });
     const side = heat?.[0];
