@@ -23,9 +23,9 @@ from .settings import LabError, short_path
 from .synthetic import Pose, render, sample_params, stack
 
 # %% auto #0
-__all__ = ['PICTURES', 'Crop', 'WORDS', 'DataError', 'list_pictures', 'entries', 'find_below', 'find_where', 'no_data', 'whole',
-           'central', 'squared', 'file_fault', 'read_grey', 'Item', 'Survey', 'picture_frames', 'read_points',
-           'fault_list', 'plain_name', 'class_number', 'by_name', 'drawn_clip', 'save_picture']
+__all__ = ['PICTURES', 'Crop', 'SAME_PEOPLE', 'WORDS', 'DataError', 'list_pictures', 'entries', 'find_below', 'find_where',
+           'no_data', 'whole', 'central', 'squared', 'file_fault', 'read_grey', 'Item', 'Survey', 'picture_frames',
+           'read_points', 'fault_list', 'plain_name', 'class_number', 'by_name', 'drawn_clip', 'save_picture']
 
 # %% ../nbs/library/03_pictures.ipynb #cell-004
 class DataError(LabError, ValueError):
@@ -152,6 +152,9 @@ class Item:
     box: tuple[int, int, int] | None = None  # the face as the data set gives it: left, top, side
 
 
+SAME_PEOPLE = {"ck48": "ckplus"}  # sets that show the people of another one
+
+
 @dataclass(frozen=True)
 class Survey:
     "What a folder holds, by its names and lists; no pixel has been read."
@@ -248,8 +251,10 @@ def _assembled(survey: Survey, frames, landmarks, spoilt, faults: dict, length: 
         warnings.warn(f"{fault_list(survey.name, faults, 3)} Left out: {len(survey.items) - len(well)} of "
                       f"{len(survey.items)} items that were found.", stacklevel=3)
     items = [survey.items[i] for i in well]
-    return FaceSet(survey.name, frames, np.array([item.label for item in items]), survey.space,
-                   pd.DataFrame([item.meta for item in items]), spans[well] * length, landmarks)
+    meta = pd.DataFrame([item.meta for item in items])
+    meta = meta.assign(people=SAME_PEOPLE.get(survey.name, survey.name)) if "subject" in meta else meta
+    return FaceSet(survey.name, frames, np.array([item.label for item in items]), survey.space, meta,
+                   spans[well] * length, landmarks)
 
 
 def fault_list(name: str, faults: dict[Path, str], most: int = 10) -> str:

@@ -53,10 +53,10 @@ def group_names(
     "Who belongs together. Clip 1 of person A is not clip 1 of person B."
     if by not in faces.meta:
         raise SplitError(f"{faces.name} has no meta column {by!r}; it has {', '.join(faces.meta)}.")
-    names = faces.meta[by].astype(str).to_numpy(object)
+    names, known = faces.meta[by].map(str), faces.meta[by].notna()
     if by == "sequence" and "subject" in faces.meta:
-        names = faces.meta["subject"].astype(str).to_numpy(object) + "/" + names
-    return np.where(faces.meta[by].isna(), None, names)
+        names = faces.meta["subject"].map(str) + "/" + names
+    return np.where(known, names.to_numpy(object), None)
 
 
 def known_groups(faces: FaceSet, by: str) -> np.ndarray:  # text [N]
