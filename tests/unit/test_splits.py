@@ -35,6 +35,20 @@ def test_same_seed_same_split_other_seed_other_split():
     assert len({holdout(faces, seed=s).fingerprint for s in range(6)}) > 1
 
 
+def test_one_frame_copied_into_another_clip_is_a_leak():
+    frames = np.random.default_rng(1).integers(0, 256, (12, 1, 5, 5), dtype=np.uint8)
+    who, spans = pd.DataFrame({"subject": list("ABC")}), [[0, 4], [4, 8], [8, 12]]
+
+    def split():
+        faces = FaceSet("clips", frames, [0, 0, 0], FER7, who, spans=spans)
+        return Split(faces, "by hand", [0], [1], [2])
+
+    assert split().leaks()["items shared"].sum() == 0
+    frames[11] = frames[1]  # neither the first frame nor the last, and at another place
+    with pytest.raises(LeakError, match="1 item.* of test share a identical image with train"):
+        split()
+
+
 @pytest.mark.parametrize("sides", [("train", "val"), ("train", "test"), ("val", "test")])
 @pytest.mark.parametrize("rule", ["subject", "sequence", "identical image"])
 def test_a_planted_leak_is_refused(rule, sides):
