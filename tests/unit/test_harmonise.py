@@ -104,7 +104,7 @@ def oulu_in_two_lights(folder):
     shutil.copytree(light / "Strong", light / "Dark")
     for path in sorted((light / "Dark").rglob("*.jpeg")):  # another recording: not the same pixels
         Image.fromarray(255 - np.asarray(Image.open(path))).save(path)
-    return [replace(read_oulu(folder, light=name), name=f"oulu-{name.lower()}") for name in ("Strong", "Dark")]
+    return [replace(read_oulu(folder, cameras=("VL",), lights=(name,)), name=name) for name in ("Strong", "Dark")]
 
 
 SAME_CAST = {
