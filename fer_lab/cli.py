@@ -106,11 +106,11 @@ Seed = Annotated[int | None, typer.Option(help="Where chance starts.", rich_help
 Device = Annotated[str | None, typer.Option(help="What computes: auto, cpu, cuda, mps.", rich_help_panel=SETTING)]
 
 # %% ../nbs/library/22_cli.ipynb #cell-012
-def grid(head: Iterable[str], rows: Iterable[Iterable[str]], title: str | None = None) -> Table:
+def grid(head: Iterable[str], rows: Iterable[Iterable[str]]) -> Table:
     "A plain table; cells are text, not markup."
-    table = Table(box=None, title=title, title_justify="left", pad_edge=False, padding=(0, 3, 0, 0), header_style="dim")
+    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="dim")
     for name in head:
-        table.add_column(name, overflow="fold")
+        table.add_column(str(name), overflow="fold")
     for row in rows:
         table.add_row(*(escape(str(cell)) for cell in row))
     return table
@@ -182,7 +182,7 @@ def data_check(dataset: Annotated[Datasets, typer.Argument(help="Which data set.
     for title, table in tables.items():
         frame = table.rename_axis(table.index.name or "").reset_index()
         rows = frame.astype(str).to_numpy().tolist()
-        console.print(*([grid(map(str, frame.columns), rows, title)] if rows else [title, "none"]), "", sep="\n")
+        console.print(f"[italic]{escape(title)}[/]", grid(frame.columns, rows) if rows else "none", "", sep="\n")
     console.print(escape(found.verdict), soft_wrap=True)
     raise typer.Exit(0 if found.complete else 1)
 

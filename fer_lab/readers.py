@@ -61,7 +61,8 @@ LAYOUTS = {
     "samm": Layout("SAMM", micro.survey_samm, micro.read_samm, micro.write_samm, (159,), "clips",
                    "Manchester Metropolitan University, the paper's authors: on request, by agreement"),
     "smic": Layout("SMIC", micro.survey_smic, micro.read_smic, micro.write_smic, (164,), "clips", OULU,
-                   "high-speed camera; no apex is marked: the middle frame stands in"),
+                   "high-speed camera; no apex is marked: the middle frame stands in; no list says where a clip begins "
+                   "or ends: a first or last frame that is lost goes unseen"),
     "rafdb": Layout("RAF-DB", stills.survey_rafdb, stills.read_rafdb, stills.write_rafdb, (15339,), "pictures",
                     "whdeng.cn/RAF/model1.html: request by e-mail", WEB),
     "affectnet": Layout("AffectNet", stills.survey_affectnet, stills.read_affectnet, stills.write_affectnet, (291651,),
@@ -129,8 +130,8 @@ def layout_state(layout: Layout, home: Path) -> tuple[str, str, str, str, str]:
     try:
         survey = layout.survey(home)
     except DataError as error:
-        reason = str(error).split(". ")[0] if home.is_dir() else short_path(home)
-        return "no", "", reason, layout.get_it, layout.note
+        why = str(error).split(". ")[0].rstrip(".") if home.is_dir() else short_path(home)
+        return "no", "", why, layout.get_it, layout.note
     files = [path for item in survey.items for path in item.files]
     faulty = len(survey.faults) + sum(not (path.is_file() and path.stat().st_size) for path in files)
     faults = [f"{faulty} faulty, see fer-lab data check {survey.name}"] if faulty else []
