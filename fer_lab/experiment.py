@@ -85,12 +85,13 @@ def train_and_report(
     epochs: int | None = None,  # instead of the recipe's
     tta: str | None = "flip",  # test-time augmentation of the reports
     test: bool = True,  # open the test set at the end
+    skip_faulty: bool = False,  # leave out files that cannot be used, with a warning
     progress: bool = True,
     tell: Callable[[str], None] = lambda words: None,  # gets a line about the run's folder
     **choices,  # arguments of the paper's recipe function and of the model
 ) -> Experiment:
     "Train a model by its recipe, then report on val and, once, on the test set."
-    faces = load_dataset(settings.dataset, settings)
+    faces = load_dataset(settings.dataset, settings, skip_faulty=skip_faulty)
     split = split_for(faces, settings.seed)
     arguments, recipe = recipe_for(model, settings, epochs, **choices)
     torch.manual_seed(recipe.seed)
@@ -174,7 +175,7 @@ def _same_faces(card: dict, settings: Settings) -> FaceSet:
         raise ExperimentError("The card has no test report yet, so there is no number to measure again. "
                               "`fer-lab train` makes one at the end of a training.")
     wanted = replace(settings, **card["settings"])
-    faces = load_dataset(wanted.dataset, wanted)
+    faces = load_dataset(wanted.dataset, wanted, skip_faulty=True)  # as trained, or the fingerprint below differs
     if faces.fingerprint != card["faces_fingerprint"]:
         raise ExperimentError(f"The {faces.name} faces found here have the fingerprint {faces.fingerprint}, the card "
                               f"says {card['faces_fingerprint']}: other pixels, labels or order. "
