@@ -132,7 +132,7 @@ def test_orders_share_out_the_same_faces(seed, n):
     stages = range(len(SHARES))
     members = {order: [set(stage_members(rank, k, order)) for k in stages] for order in ORDERS}
     everyone = set(range(n))
-    for order, (easy, keep) in ORDERS.items():
+    for order, (_, keep) in ORDERS.items():
         pools = members[order]
         if keep:
             assert pools[0] <= pools[1] <= pools[2] == everyone  # nobody is ever dropped
@@ -263,7 +263,8 @@ def test_a_run_is_not_continued_with_another_curriculum(tmp_path):
 
 def test_the_card_tells_the_curriculum(tmp_path):
     card = trainer(tmp_path, [BabyStep(RANK, about="votes")]).fit(split()).card
-    assert [told["name"] for told in card["callbacks"]] == ["BabyStep"] and card["callbacks"][0]["difficulty"] == "votes"
+    (told,) = card["callbacks"]
+    assert (told["name"], told["difficulty"]) == ("BabyStep", "votes")
 
 
 def test_what_does_not_fit_is_refused(tmp_path):
