@@ -1,35 +1,68 @@
 """Curriculum learning: the network's arithmetic, the stages, the replayed trace, and the measures of difficulty."""
 
+import re
+import shutil
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+import traitlets
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from torch import nn
 
-from fer_lab.augment import Augment
+from fer_lab.augment import Augment, to_float
+from fer_lab.checkpoint import read_card
+from fer_lab.experiment import ExperimentError, callbacks_for, recipe_for
 from fer_lab.faceset import FER7, FaceSet
-from fer_lab.models import ModelError, count_parameters, create, multiply_adds, problems
+from fer_lab.models import ModelError, count_parameters, create, multiply_adds, problems, zoo_folder, zoo_names
 from fer_lab.papers.curriculum import (
+    BABY_STEP_RUN,
+    CONTESTANTS,
     ORDERS,
+    RECORDS,
     SHARES,
     BabyStep,
     CurriculumError,
+    FaceWall,
+    OrderTrial,
     Replay,
     SmallAlexNet,
     Step,
+    apex_distance,
+    baby_step_trace,
+    density_difficulty,
+    density_distance,
     effective_rank,
+    embeddings,
+    fer2013_callbacks,
+    fer2013_recipe,
+    folds_apart,
+    intensity_difficulty,
+    order_helps,
+    order_plan,
+    order_verdict,
     ranks,
     stage_members,
+    strength_effect,
+    success,
+    success_difficulty,
     trace_of,
     vote_difficulty,
 )
 from fer_lab.receptive import receptive_field
+from fer_lab.sequences import synthetic_sequences
 from fer_lab.settings import load_settings
 from fer_lab.splits import Split
-from fer_lab.trainer import Recipe, Trainer, TrainingError
+from fer_lab.synthetic import synthetic_faces
+from fer_lab.trainer import Recipe, Run, Trainer, TrainingError
+from fer_lab.trial import Estimate, Finding, findings, run_trial
+from fer_lab.widgets import WidgetError
 
 SETTINGS = load_settings(device="cpu", precision="fp32")
 UNCHECKED = {"identical image": "not the question here"}
@@ -309,3 +342,262 @@ def test_effective_rank_counts_equal_directions():
     assert one == pytest.approx(1, abs=1e-3) and 8 < many < 16 and none == pytest.approx(1, abs=1e-3)
     block = np.kron(np.array([[1, -1], [-1, 1]]), np.eye(4)) * 100 + 128  # zero mean, four equal singular values
     assert effective_rank(block.astype(np.uint8)[None, None])[0] == pytest.approx(4, abs=0.05)
+
+
+def test_effective_rank_does_not_mind_light():
+    faces = synthetic_faces(6, seed=1, mask=False).stills().astype(int)
+    brighter = np.clip(faces // 2 + 40, 0, 255).astype(np.uint8)
+    darker = np.clip(faces // 2 + 10, 0, 255).astype(np.uint8)
+    assert effective_rank(brighter) == pytest.approx(effective_rank(darker), rel=1e-4)
+
+
+def test_intensity_is_easy_where_an_expression_is_strong_and_where_neutral_is_still():
+    faces = synthetic_faces(300, seed=2, mask=False)
+    difficulty, strength = intensity_difficulty(faces), faces.aus.max(1)
+    calm = faces.labels == faces.classes.index("neutral")
+    assert difficulty[~calm] == pytest.approx(1 - strength[~calm]) and difficulty[calm] == pytest.approx(strength[calm])
+    means = pd.Series(difficulty[~calm]).groupby(faces.meta["intensity"].to_numpy()[~calm]).mean()
+    assert means["high"] < means["mid"] < means["low"]
+    assert intensity_difficulty(faces.subset([5, 3])) == pytest.approx(difficulty[[5, 3]])  # frames are shared
+    with pytest.raises(CurriculumError, match="does not know its action units"):
+        intensity_difficulty(bars())
+
+
+def test_density_distance_by_hand():
+    "Five points in a row and one far away: the densest with the longest way to a denser one is the middle one."
+    points = np.array([[0.0], [1.0], [2.0], [3.0], [4.0], [40.0]])
+    assert density_distance(points).tolist() == [2, 1, 0, 1, 2, 38]
+
+
+def test_density_distance_is_that_of_a_plain_double_loop():
+    rng = np.random.default_rng(0)
+    features = np.concatenate([rng.normal(0, 1, (30, 5)), rng.normal(6, 0.3, (8, 5))])
+    n = len(features)
+    away = [[float(np.linalg.norm(a - b)) for b in features] for a in features]
+    radius = np.median([away[i][j] for i in range(n) for j in range(i + 1, n)])
+    density = [sum(away[i][j] < radius for j in range(n) if j != i) for i in range(n)]
+    to_denser = []
+    for i in range(n):
+        denser = [away[i][j] for j in range(n) if density[j] > density[i]]
+        to_denser.append(min(denser) if denser else max(away[i]))
+    centre = int(np.argmax([r * d for r, d in zip(density, to_denser, strict=True)]))
+    assert density_distance(features) == pytest.approx(away[centre])
+
+
+def test_density_difficulty_measures_each_class_by_itself():
+    features = np.array([[0.0], [1.0], [2.0], [100.0], [101.0], [102.0]])
+    assert density_difficulty(features, np.array([0, 0, 0, 1, 1, 1])).tolist() == [1, 0, 1, 1, 0, 1]
+    assert density_distance(np.zeros((1, 3))).tolist() == [0]
+
+
+def test_success_is_judged_by_models_that_never_saw_the_person():
+    "A network that knows its training people by heart, and answers anger to strangers, is right about anger only."
+    faces = synthetic_faces(56, seed=3, subjects=8, mask=False)
+
+    class ByHeart(nn.Module):
+        def __init__(self, classes):
+            super().__init__()
+            self.weight, self.known, self.classes = nn.Parameter(torch.zeros(1)), {}, classes
+
+        def forward(self, x):
+            keys = [hash(face.numpy().tobytes()) for face in x.detach()]
+            if self.training:
+                self.known |= dict.fromkeys(keys, True)
+            out = torch.zeros(len(x), self.classes) + self.weight
+            for row, key in enumerate(keys):
+                out[row, 1 if key in self.known else 0] += 9.0  # class 1 if seen
+            return out
+
+    right = success(faces, epochs=2, folds=4, make=ByHeart, settings=SETTINGS)
+    assert right.shape == (2, 56) and (right == (faces.labels == 0)).all()
+    for train, held in folds_apart(faces, 4, 0):
+        people = faces.meta["subject"].to_numpy()
+        assert not set(people[train]) & set(people[held])
+
+
+def test_success_difficulty_is_the_share_of_failures():
+    assert success_difficulty(np.array([[True, False], [True, True], [False, False]])).tolist() == pytest.approx(
+        [1 / 3, 2 / 3]
+    )
+
+
+def test_embeddings_are_what_the_last_layer_reads():
+    faces, model = synthetic_faces(5, seed=1, mask=False), SmallAlexNet(init="kaiming").eval()
+    inside = torch.from_numpy(embeddings(model, faces))
+    assert torch.allclose(model.head.fc3(inside), model(to_float(faces.batch())), atol=1e-5)
+
+
+def test_frames_of_a_clip_by_their_distance_from_the_apex():
+    clips = synthetic_sequences(4, seed=1)
+    away = apex_distance(clips)
+    starts = np.r_[0, np.diff(clips.spans)[:, 0].cumsum()]
+    assert len(away) == starts[-1] and away.min() == 0 and away.max() == 1
+    for i, apex in enumerate(clips.meta["apex"]):
+        mine = away[starts[i] : starts[i + 1]]
+        assert (
+            mine[int(apex)] == 0
+            and (np.diff(mine[: int(apex) + 1]) < 0).all()
+            and (np.diff(mine[int(apex) :]) > 0).all()
+        )
+    no_apex = FaceSet("clip", clips.frames, clips.labels, clips.space, spans=clips.spans)
+    assert apex_distance(no_apex)[starts[1:] - 1].tolist() == [0] * 4  # the last frame is the apex
+
+
+def test_strength_effect_is_the_difference_of_the_two_ends():
+    faces = synthetic_faces(400, seed=4, mask=False)
+    level = faces.meta["intensity"].to_numpy()
+    right = np.stack([level == "high", np.isin(level, ["high", "mid"])])  # rates: high 1, mid 0.5, low 0
+    table, ahead = strength_effect(right, faces)
+    assert table.loc["all", ["low", "mid", "high"]].tolist() == pytest.approx([0, 0.5, 1])
+    assert ahead.value == pytest.approx(1) and ahead.people == faces.meta["subject"].nunique()
+    _, none = strength_effect(np.ones((2, 400), bool), faces)
+    assert none.value == pytest.approx(0, abs=1e-9)
+
+
+# The recipes
+
+
+def test_fer2013_callbacks_rank_by_votes():
+    rows = np.zeros((70, 10), int)
+    labels = np.arange(70) % 7
+    rows[np.arange(70), labels] = np.arange(70) // 7  # 0 to 9 of ten raters agree, in every class
+    rows[:, 9] = 10 - rows.sum(1)
+    (baby,) = fer2013_callbacks(voted(rows.tolist(), labels))
+    easiest = stage_members(baby.rank, 0, shares=baby.shares)
+    assert len(easiest) == 42 and set(easiest) == set(range(28, 70))  # the 60 % on which people agree most
+    assert baby.config["difficulty"] == "votes" and fer2013_recipe()[1].schedule == "constant"
+    with pytest.raises(CurriculumError, match="difficulty must be one of votes, complexity"):
+        fer2013_callbacks(voted(rows.tolist(), labels), difficulty="taste")
+
+
+def test_the_command_line_hands_the_curriculum_to_the_trainer():
+    settings = replace(SETTINGS, dataset="fer2013", budget="full")
+    arguments, recipe = recipe_for("alexnet", settings, init="kaiming", curriculum="baby-step", dropout=0.4)
+    assert arguments == {"init": "kaiming", "dropout": 0.4} and recipe.epochs == fer2013_recipe()[1].epochs
+    with pytest.raises(ExperimentError, match="alexnet has no pace. It has: curriculum, difficulty,"):
+        recipe_for("alexnet", settings, pace=3)
+    rows, labels = np.eye(10, dtype=int)[np.arange(14) % 7] * 10, np.arange(14) % 7
+    (baby,) = callbacks_for("alexnet", settings, voted(rows.tolist(), labels), init="kaiming")
+    assert isinstance(baby, BabyStep)
+    assert callbacks_for("stn", settings, voted(rows.tolist(), labels)) == []
+
+
+def test_a_control_replays_the_run_in_the_package(monkeypatch, tmp_path):
+    rows, labels = (np.eye(10, dtype=int)[np.arange(14) % 7] * 10).tolist(), np.arange(14) % 7
+    if BABY_STEP_RUN in zoo_names():
+        (control,) = fer2013_callbacks(voted(rows, labels), curriculum="hard-add")
+        assert control.trace == baby_step_trace() and control.order == "hard-add"
+        assert len(control.trace) == fer2013_recipe()[1].epochs
+    monkeypatch.setattr("fer_lab.papers.curriculum.zoo_folder", lambda: tmp_path)
+    with pytest.raises(CurriculumError, match="no run alexnet-babystep-fer2013 in the package yet"):
+        fer2013_callbacks(voted(rows, labels), curriculum="all-at-once")
+
+
+@pytest.mark.parametrize("name", [name for name in zoo_names() if name.startswith("alexnet-")])
+def test_records_hold_the_curriculum_they_were_trained_with(name):
+    card, history = read_card(zoo_folder() / name), Run(zoo_folder() / name).history
+    (told,) = card["callbacks"]
+    assert card["model"]["config"]["init"] == "gaussian" and history["stage"].is_monotonic_increasing
+    assert [[s.stage, s.faces, s.lr] for s in trace_of(history)] == told.get(
+        "trace", [list(vars(s).values()) for s in trace_of(history)]
+    )
+    assert (
+        card["selection"] == f"best val WAR of {len(history)} epochs" and history["val_war"].max() == card["val"]["war"]
+    )
+
+
+# The trial
+
+TINY = dict(labels="noisy", length="short", seeds=1, faces=70, test_faces=35, difficulty="intensity")
+
+
+def test_every_contestant_of_the_trial_runs_on_the_same_trace(tmp_path):
+    plan = replace(order_plan(**TINY, name="tiny"), details=order_plan(**TINY).details | {"epochs": 3, "longest": 1})
+    trial = OrderTrial(plan, SETTINGS)
+    record = run_trial(plan, trial, tmp_path, progress=False)
+    assert set(run["condition"] for run in record.runs) == set(CONTESTANTS)
+    for contestant in CONTESTANTS[1:]:
+        assert trace_of(trial.trained(contestant, 0)[1]) == trial.traces[0]
+    assert [step.stage for step in trial.traces[0]] == [0, 1, 2]
+    found = findings(record)
+    assert len(found) == 5 and order_helps(found) is None  # one seed proves nothing
+    assert order_verdict(found, [plan]).count("we could not tell") == 5
+
+
+def test_only_training_labels_are_spoilt():
+    trial = OrderTrial(order_plan(**TINY | {"faces": 300}), SETTINGS)
+    split = trial.faces_of(0).split
+    truth = split.faces.meta.get("true_label")
+    clean = OrderTrial(order_plan(**TINY | {"faces": 300, "labels": "clean"}), SETTINGS).faces_of(0).split
+    assert np.array_equal(split.val.labels, clean.val.labels)
+    wrong = (split.train.labels != clean.train.labels).mean()
+    assert 0.2 < wrong < 0.4 and truth is None
+
+
+def test_plans_name_their_cell():
+    names = [plan.name for plan in RECORDS]
+    assert len(set(names)) == 5 and "curriculum-noisy-long" in names and "curriculum-intensity-clean-short" in names
+    assert all(len(plan.seeds) == 10 and plan.matters == 0.02 for plan in RECORDS)
+    assert RECORDS[0].conditions[0] == "baby-step" and set(RECORDS[0].conditions[1:]) < set(ORDERS)
+
+
+def finding(second, value, error):
+    difference = Estimate(value, error, 50.0, 10, 100, 700, True)
+    return Finding("baby-step", second, "all intensities", difference, 0.02, difference.p, difference.p_inside(0.02))
+
+
+def test_easy_first_helps_only_if_it_beats_reversed_and_random_stages_in_the_same_cell():
+    better, none, open_ = (
+        (lambda name: finding(name, 0.05, 0.005)),
+        (lambda name: finding(name, 0.0, 0.004)),
+        (lambda name: finding(name, 0.02, 0.02)),
+    )
+    assert order_helps([better("hard-add"), better("random-add")]) is True
+    assert order_helps([better("hard-add"), none("random-add"), none("hard-add"), better("random-add")]) is False
+    assert order_helps([better("hard-add"), open_("random-add")]) is None
+    assert order_helps([]) is None
+
+
+# The wall
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    return synthetic_faces(30, seed=1, mask=False)
+
+
+def test_the_wall_refuses_what_it_cannot_show(drawn):
+    with pytest.raises(WidgetError, match="every measure needs 30 finite numbers"):
+        FaceWall(drawn, {"a": np.zeros(29)})
+    with pytest.raises(WidgetError, match="got no measure"):
+        FaceWall(drawn, {})
+    with pytest.raises(WidgetError, match="at most; got 270 faces"):
+        FaceWall(drawn.subset(np.arange(270) % 30), {"a": np.zeros(270)})
+    wall = FaceWall(drawn, {"a": np.arange(30), "b": np.zeros(30)})
+    with pytest.raises(traitlets.TraitError, match="this wall has a, b"):
+        wall.measure = "c"
+
+
+def test_the_frozen_wall_holds_the_faces_and_the_state(drawn, tmp_path):
+    wall = FaceWall(drawn, {"a": np.arange(30)}, shares=(0.5, 1.0))
+    wall.at = 0.5
+    html = wall.freeze(tmp_path / "wall.html")
+    page = (tmp_path / "wall.html").read_text()
+    assert (
+        html.startswith("<iframe srcdoc=")
+        and wall.faces in page
+        and '"at":0.5' in page
+        and "http" not in page.split("<body>")[1]
+    )
+    assert len(html) < 300_000
+
+
+def test_the_browsers_own_tests_pass():
+    node = shutil.which("node")
+    if not node:
+        pytest.skip("node is not installed; it runs the front-end's own tests")
+    done = subprocess.run(
+        [node, "--test", str(Path(__file__).with_name("wall.test.mjs"))], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stdout[-4000:]
+    assert int(re.search(r"pass (\d+)", done.stdout)[1]) >= 3
