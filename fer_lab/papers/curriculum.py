@@ -4,13 +4,14 @@
 
 # %% auto #0
 __all__ = ['WIDTHS', 'INITS', 'SHARES', 'ORDERS', 'REMEMBERED', 'DIFFICULTIES', 'FER2013_SHARES', 'BABY_STEP_RUN', 'WALL_VIEW',
-           'MOST', 'MATTERS', 'CONTESTANTS', 'NOISE', 'BUDGETS', 'RECORDS', 'alexnet_features', 'alexnet_head',
-           'initialise', 'SmallAlexNet', 'signal', 'CurriculumError', 'intensity_difficulty', 'SuccessWatch',
-           'folds_apart', 'earlier_model', 'success', 'success_difficulty', 'density_distance', 'density_difficulty',
-           'embeddings', 'vote_difficulty', 'effective_rank', 'ranks', 'stage_members', 'BabyStep', 'check_fit',
-           'set_rate', 'key_of', 'Step', 'trace_of', 'Replay', 'repeated', 'fer2013_recipe', 'fer2013_callbacks',
-           'baby_step_trace', 'synthetic_recipe', 'synthetic_callbacks', 'strength_effect', 'FaceWall', 'wall_traits',
-           'apex_distance', 'order_plan', 'Class', 'OrderTrial', 'record_trials', 'order_verdict', 'order_helps']
+           'MOST', 'MATTERS', 'CONTESTANTS', 'NOISE', 'BUDGETS', 'RECORDS', 'asking_strangers', 'stepping', 'replaying',
+           'alexnet_features', 'alexnet_head', 'initialise', 'SmallAlexNet', 'signal', 'CurriculumError',
+           'intensity_difficulty', 'SuccessWatch', 'folds_apart', 'earlier_model', 'success', 'success_difficulty',
+           'density_distance', 'density_difficulty', 'embeddings', 'vote_difficulty', 'effective_rank', 'ranks',
+           'stage_members', 'BabyStep', 'check_fit', 'set_rate', 'key_of', 'Step', 'trace_of', 'Replay', 'repeated',
+           'fer2013_recipe', 'fer2013_callbacks', 'baby_step_trace', 'synthetic_recipe', 'synthetic_callbacks',
+           'strength_effect', 'FaceWall', 'wall_traits', 'apex_distance', 'order_plan', 'Class', 'OrderTrial',
+           'record_trials', 'order_verdict', 'order_helps']
 
 # %% ../../nbs/papers/01_curriculum.ipynb #bdcea419
 import hashlib
@@ -31,6 +32,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 from torch import Tensor, nn
 
 from ..augment import Augment, to_float
+from ..exercise import Exercise, Slip
 from ..faceset import FaceSet
 from ..figures import colours_of
 from ..models import ModelError, zoo_folder
@@ -655,7 +657,7 @@ def faces_of(self: OrderTrial, seed: int) -> Class:
 def difficulty(self: OrderTrial, train: FaceSet, seed: int) -> np.ndarray:
     if self.plan.details["difficulty"] == "intensity":
         return intensity_difficulty(train)
-    return success_difficulty(success(train, seed=seed, settings=self.settings))
+    return success_difficulty(success(train, epochs=4, seed=seed, settings=self.settings))
 
 # %% ../../nbs/papers/01_curriculum.ipynb #27b151d7
 @patch
@@ -726,3 +728,152 @@ def order_helps(found: Sequence[Finding]) -> bool | None:
         return True
     settled = pairs and all(verdict != "we could not tell" for pair in pairs for verdict in pair)
     return False if settled else None
+
+# %% ../../nbs/papers/01_curriculum.ipynb #7b803f7f
+def _two_models() -> tuple[np.ndarray, np.ndarray]:
+    "Two folds, two models, two epochs, four faces; each model knows by heart what it has trained on."
+    right = np.ones((2, 2, 4), bool)  # [model, epoch, face]
+    fold = np.array([0, 0, 1, 1])
+    right[0, :, 0], right[1, 0, 3] = False, False  # model 0 never gets face 0; model 1 gets face 3 late
+    return right, fold
+
+# %% ../../nbs/papers/01_curriculum.ipynb #58f3e66b
+asking_strangers = Exercise(
+    "asking_strangers", "Ask only strangers",
+    task="""
+    Faces were dealt into folds, and one model was trained for each fold, on all *other* folds. Then every model was
+    asked about every face after each epoch. `right` is a bool array [models, epochs, faces]: `right[k]` comes from the
+    model that did **not** train on fold `k`. `fold` is an int array [faces]: the fold of each face. Write
+    `success_rate(right, fold)`: for each face the share of epochs in which a model that has never seen it was right.
+    """,
+    stub="""
+    def success_rate(right, fold):
+        "Out-of-fold success rate of each face, float [faces]."
+        raise NotImplementedError("your turn")
+    """,
+    solved="""
+    def success_rate(right, fold):
+        "Out-of-fold success rate of each face, float [faces]."
+        faces = np.arange(len(fold))
+        return right[fold, :, faces].mean(1)
+    """,
+    checks={
+        "two models and four faces": lambda success_rate: success_rate(*_two_models()),
+        "three models that are right about strangers only": lambda success_rate: success_rate(
+            np.eye(3, dtype=bool)[:, None].repeat(4, 1), np.arange(3)),
+    },
+    wrong=[
+        Slip("right[fold, :, faces].mean(1)", "right.mean((0, 1))", "This also asks the models that trained on the "
+             "face. They know it by heart, a wrong label included."),
+        Slip("right[fold, :, faces].mean(1)", "right[fold, -1, faces].astype(float)", "Only the last epoch is counted. "
+             "When a face is learnt, early or late, is what the rate should tell."),
+        Slip("right[fold, :, faces]", "right[(fold + 1) % len(right), :, faces]", "These are models that trained on "
+             "the face: `right[k]` is the stranger to fold `k`."),
+        Slip("right[fold, :, faces].mean(1)", "1 - right[fold, :, faces].mean(1)", "That is the difficulty. The "
+             "success rate is the share of epochs in which the model was *right*."),
+    ],
+    hints=["Each face has exactly one model that may judge it: that of its own fold.",
+           "`right[fold, :, faces]` with `faces = np.arange(len(fold))` picks that model for each face.",
+           "The result has the shape [faces, epochs]; take the mean over epochs."],
+    given=globals(),
+    keep="Judged by a model that trained on it, the hardest face looks as easy as the others.",
+)
+
+# %% ../../nbs/papers/01_curriculum.ipynb #195a33c3
+stepping = Exercise(
+    "stepping", "When does the next stage begin?",
+    task="""
+    Write the rule of baby steps. `scores` is a list of validation scores, one an epoch; `patience` is *t*. Return a
+    list of the epochs, counted from 0, in which a stage begins: `[0, ...]`. A stage is over after `patience` epochs in
+    a row that were no better than the best **of that stage**; equally good is not better. The next stage begins with
+    the next epoch, and there may be as many stages as you like.
+    """,
+    stub="""
+    def stage_starts(scores, patience):
+        "The epochs in which stages begin."
+        raise NotImplementedError("your turn")
+    """,
+    solved="""
+    def stage_starts(scores, patience):
+        "The epochs in which stages begin."
+        starts, best, stale = [0], -1.0, 0
+        for epoch, score in enumerate(scores):
+            stale = 0 if score > best else stale + 1
+            best = max(best, score)
+            if stale == patience:
+                starts.append(epoch + 1)
+                best, stale = -1.0, 0
+        return starts
+    """,
+    checks={
+        "stage_starts([.1, .2, .2, .1, .3, .4], 2)": lambda f: f([0.1, 0.2, 0.2, 0.1, 0.3, 0.4], 2),
+        "a new stage that begins worse": lambda f: f([0.5, 0.4, 0.4, 0.1, 0.2, 0.3, 0.3, 0.2], 2),
+        "a score that stands still": lambda f: f([0.25] * 7, 3),
+        "bad epochs with a good one between them": lambda f: f([0.5, 0.4, 0.6, 0.5, 0.7, 0.6, 0.6], 2),
+        "a bad one between two that are equally good": lambda f: f([0.5, 0.4, 0.5, 0.4], 2),
+    },
+    wrong=[
+        Slip("best, stale = -1.0, 0\n    return", "stale = 0\n    return", "The best of the *old* stage still counts. "
+             "Harder faces may make validation worse for a while; that is not standing still."),
+        Slip("score > best", "score >= best", "Equally good is not better. On the plateau, where the score does not "
+             "move at all, your first stage would never end."),
+        Slip("append(epoch + 1)", "append(epoch)", "This epoch was still part of the old stage. The next one begins "
+             "the new stage."),
+        Slip("else stale + 1", "else stale + 1 if score < best else stale", "An epoch as good as the best is not an "
+             "improvement either; it has to count."),
+        Slip("stale = 0 if score > best else stale + 1", "stale = stale + (score <= best)", "Bad epochs count only in "
+             "a row: an improvement has to set the count back to 0."),
+    ],
+    hints=["Keep two things: the best score of this stage, and how many epochs in a row were no better.",
+           "When that count reaches `patience`, note `epoch + 1` and forget both.",
+           "A stage's first epoch always counts as better: start each stage with a best score below any other."],
+    given=globals(),
+    keep="On FER2013 the plateau is a score that stands still: a small t ends the first stage before it has begun.",
+)
+
+# %% ../../nbs/papers/01_curriculum.ipynb #d746ba9e
+replaying = Exercise(
+    "replaying", "A fair share",
+    task="""
+    A run with baby steps looked at some number of faces in each epoch: `faces_seen`, a list. In `stages` equal stages
+    (a third each if there are 3), its stage in each epoch was `stage_of`, counted from 0. Write
+    `visits(faces_seen, stage_of, stages)`: how often, over the whole run, *one* face of each part was looked at, the
+    easiest part first. In stage `k` the pool holds the `k + 1` easiest of `stages` equal parts of `n` faces, and
+    each face of the pool is looked at once an epoch; so `faces_seen` is `n * (k + 1) / stages` in such an epoch.
+    The control *all at once* draws the same number of faces evenly from all `n`. Append, as the last number, how often
+    it looks at one face. Return a list of `stages + 1` numbers.
+    """,
+    stub="""
+    def visits(faces_seen, stage_of, stages):
+        "Visits to one face of each part, easiest first; then visits to one face in the control."
+        raise NotImplementedError("your turn")
+    """,
+    solved="""
+    def visits(faces_seen, stage_of, stages):
+        "Visits to one face of each part, easiest first; then visits to one face in the control."
+        n = faces_seen[0] * stages / (stage_of[0] + 1)
+        each = [sum(stage >= part for stage in stage_of) for part in range(stages)]
+        return [*each, sum(faces_seen) / n]
+    """,
+    checks={
+        "one epoch in each of three stages": lambda visits: visits([300, 600, 900], [0, 1, 2], 3),
+        "a long last stage": lambda visits: visits([50, 100, 100, 100], [0, 1, 1, 1], 2),
+        "a run that starts in the second stage": lambda visits: visits([60, 90], [1, 2], 3),
+    },
+    wrong=[
+        Slip("stage >= part", "stage == part", "These are the visits if easy faces are *replaced*. With baby steps "
+             "they stay in the pool."),
+        Slip("stage >= part", "stage <= part", "Turned round: the easiest part is in the pool of every stage, the "
+             "hardest only in that of the last."),
+        Slip("sum(faces_seen) / n", "len(faces_seen)", "The control looks at *all* faces in each epoch here. It should "
+             "look at as many as the baby steps did, no more."),
+        Slip("faces_seen[0] * stages / (stage_of[0] + 1)", "faces_seen[0] * stages", "A run may begin in a later "
+             "stage: its first pool is then more than one part."),
+    ],
+    hints=["A part is looked at in every epoch whose stage is its own or a later one.",
+           "n follows from any epoch: `faces_seen * stages / (stage + 1)`.",
+           "Evenly drawn, each of n faces is looked at `sum(faces_seen) / n` times."],
+    given=globals(),
+    keep="With equal stages easy : hard is 3 : 1, and the control gives 2 to everybody. Same work, another weighting: "
+         "“order” is never all that a curriculum changes.",
+)

@@ -385,8 +385,9 @@ def test_density_distance_is_that_of_a_plain_double_loop():
 
 
 def test_density_difficulty_measures_each_class_by_itself():
-    features = np.array([[0.0], [1.0], [2.0], [100.0], [101.0], [102.0]])
-    assert density_difficulty(features, np.array([0, 0, 0, 1, 1, 1])).tolist() == [1, 0, 1, 1, 0, 1]
+    row = np.array([[0.0], [1.0], [2.0], [3.0], [4.0], [40.0]])
+    both, labels = np.concatenate([row, row + 100])[::-1], np.repeat([1, 0], 6)
+    assert density_difficulty(both, labels).tolist() == [38, 2, 1, 0, 1, 2] * 2
     assert density_distance(np.zeros((1, 3))).tolist() == [0]
 
 
@@ -449,7 +450,7 @@ def test_strength_effect_is_the_difference_of_the_two_ends():
     right = np.stack([level == "high", np.isin(level, ["high", "mid"])])  # rates: high 1, mid 0.5, low 0
     table, ahead = strength_effect(right, faces)
     assert table.loc["all", ["low", "mid", "high"]].tolist() == pytest.approx([0, 0.5, 1])
-    assert ahead.value == pytest.approx(1) and ahead.people == faces.meta["subject"].nunique()
+    assert ahead.value == pytest.approx(1) and ahead.people == faces.meta["subject"][level != "mid"].nunique()
     _, none = strength_effect(np.ones((2, 400), bool), faces)
     assert none.value == pytest.approx(0, abs=1e-9)
 
