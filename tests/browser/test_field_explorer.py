@@ -81,9 +81,12 @@ def test_it_fits_narrow_pages_and_dark_ones(page, frozen_page, scheme, width, ar
     page.goto(frozen_page.as_uri())
     page.get_by_role("button", name="gridding").click()
     assert page.evaluate("() => document.documentElement.scrollWidth <= window.innerWidth")
-    assert page.evaluate("""() => { const table = document.querySelector('.fl-recurrence');
-        return table.getBoundingClientRect().right <= table.closest('.fl-panel').getBoundingClientRect().right + 1; }""")
-    text, ground = page.evaluate("""() => { const style = getComputedStyle(document.querySelector('.fer-lab-widget'));
+    assert page.evaluate("""() => {
+        const [table, around] = ['.fl-recurrence', '.fl-fields'].map((one) => document.querySelector(one));
+        return table.getBoundingClientRect().right <= around.getBoundingClientRect().right + 1;
+    }""")
+    text, ground = page.evaluate("""() => {
+        const style = getComputedStyle(document.querySelector('.fer-lab-widget'));
         const sum = colour => colour.match(/[\\d.]+/g).slice(0, 3).reduce((a, b) => a + +b, 0);
         return [sum(style.color), sum(style.backgroundColor)]; }""")
     assert (text > ground + 300) == (scheme == "dark")
@@ -91,7 +94,8 @@ def test_it_fits_narrow_pages_and_dark_ones(page, frozen_page, scheme, width, ar
 
 
 def test_live_in_jupyterlab(lab, server, artifacts):
-    cells = ["from fer_lab.field_explorer import EXAMPLES, FieldExplorer\nfrom fer_lab.synthetic import synthetic_faces\n"
+    cells = ["from fer_lab.field_explorer import EXAMPLES, FieldExplorer\n"
+             "from fer_lab.synthetic import synthetic_faces\n"
              "explorer = FieldExplorer(synthetic_faces(2, mask=False).batch(), EXAMPLES['gridding'])\nexplorer",
              "print('heard', explorer.branches[0]['layers'], explorer.table().iloc[0].tolist()[:3])"]
     kernel = {"kernelspec": {"display_name": "python3", "language": "python", "name": "python3"}}

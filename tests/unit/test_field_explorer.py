@@ -18,7 +18,8 @@ from fer_lab.receptive import effective_size, receptive_field
 from fer_lab.widgets import WidgetError
 
 FACES = torch.full((2, 1, 48, 48), 128, dtype=torch.uint8)
-LAYERS = st.lists(st.tuples(st.sampled_from([1, 3, 5, 7]), st.integers(1, 2), st.integers(1, 4)), min_size=1, max_size=4)
+LAYER = st.tuples(st.sampled_from([1, 3, 5, 7]), st.integers(1, 2), st.integers(1, 4))
+LAYERS = st.lists(LAYER, min_size=1, max_size=4)
 needs_node = pytest.mark.skipif(not shutil.which("node"), reason="node is not installed")
 
 
@@ -44,7 +45,8 @@ def test_a_kernel_with_gaps():
     for kernel in (1, 3, 5, 7):
         for rate in (1, 2, 3, 4):
             assert effective_kernel(kernel, rate) == kernel + (kernel - 1) * (rate - 1)
-            assert receptive_field(branch_network([(kernel, 1, rate)]), (1, 16, 16)).size == effective_kernel(kernel, rate)
+            size = receptive_field(branch_network([(kernel, 1, rate)]), (1, 16, 16)).size
+            assert size == effective_kernel(kernel, rate)
 
 
 def test_equal_rates_leave_holes():
