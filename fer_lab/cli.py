@@ -123,11 +123,15 @@ def settings_command(dataset: Dataset = None, budget: Budget = None, data_dir: D
       fer-lab settings
       FER_LAB_BUDGET=smoke fer-lab settings
     """
-    from fer_lab.settings import explain_choices, settings_rows
+    from fer_lab.settings import choose_device, explain_choices, find_settings, settings_rows
 
     found = load_settings(dataset=dataset, budget=budget, data_dir=data_dir, seed=seed, device=device)
-    out().print(grid(("setting", "value", "from"), settings_rows(found)), "",
-                grid(("chosen", "", "because"), explain_choices(found)), sep="\n")
+    console, file = out(), find_settings(Path.cwd())
+    console.print(grid(("setting", "value", "from"), settings_rows(found)), "",
+                  grid(("chosen", "", "because"), explain_choices(found)), "", sep="\n")
+    console.print(escape(f"settings file: {file or 'none in this folder or above it; these are the defaults'}"),
+                  soft_wrap=True)
+    choose_device(found)  # one that was asked for and is not there is an error
 
 # %% ../nbs/library/22_cli.ipynb #cell-017
 data_app = typer.Typer(no_args_is_help=True, help="What data there is, and whether it is sound.")
@@ -144,8 +148,12 @@ def data_list(data_dir: DataDir = None) -> None:
     """
     from fer_lab.readers import list_datasets
 
-    table = list_datasets(load_settings(data_dir=data_dir)).reset_index()
-    out().print(grid(table.columns, table.astype(str).to_numpy().tolist()))
+    table, console = list_datasets(load_settings(data_dir=data_dir)).reset_index(), out()
+    ways = table.pop("how to get it")
+    console.print(grid(table.columns, table.astype(str).to_numpy().tolist()), "\nHow to get them", sep="\n")
+    for name, way in zip(table.dataset, ways):
+        if way:
+            console.print(escape(f"{name:<12}{way}"), soft_wrap=True)  # an address stays in one piece
 
 # %% ../nbs/library/22_cli.ipynb #cell-018
 @data_app.command("check")

@@ -456,7 +456,8 @@ def find_fer2013(
     there = ", ".join(sorted(p.name for p in path.iterdir())[:8]) or "nothing" if path.is_dir() else "no such folder"
     raise DataError(f"No FER2013 in {short_path(path)} (found: {there}). Looked for {', '.join(NAMES[:7])}, train.csv "
                     f"with test.csv, and class folders such as train/angry/. Get it from {SOURCE} (log in, accept the "
-                    "rules) and put the file there as it is.")
+                    "rules) and put the file there as it is; or, if you have it elsewhere, name the folder above it "
+                    "by --data-dir, FER_LAB_DATA_DIR or data_dir in settings.ini.")
 
 # %% ../nbs/library/03_fer2013.ipynb #cell-064
 def gather(
@@ -610,9 +611,11 @@ class Fer2013Check:
     def tables(self) -> dict[str, pd.DataFrame]:
         "The findings by title; long lists are cut to ten rows."
         conflicts, blank = len(self.conflicts), len(self.blank)
-        return {"Images by side and class": self.classes, "Identical images": self.repeats,
-                f"Identical images with different labels: {conflicts} groups": self.conflicts.head(10),
-                f"Blank images: {blank}": self.blank.head(10)}
+        groups, images = (f"{n}; the first 10" if n > 10 else str(n) for n in (conflicts, blank))
+        return {"Images by side and class": self.classes.rename_axis("side"), "Identical images": self.repeats,
+                f"Groups of identical images with different labels: {groups}":
+                    self.conflicts.head(10).rename_axis("group"),
+                f"Blank images: {images}": self.blank.head(10).rename_axis("number")}
 
     def __str__(self) -> str:
         body = [f"{title}\n{table.to_string() if len(table) else '(none)'}" for title, table in self.tables().items()]
