@@ -6,7 +6,7 @@ from skimage.feature import hog
 from sklearn.base import clone
 from sklearn.svm import SVC
 
-from fer_lab.papers.classic import Hog, HogError, gradient_table, hog_linear_svm, hog_rbf_svm
+from fer_lab.papers.classic import Hog, FeatureError, gradient_table, hog_linear_svm, hog_rbf_svm
 from fer_lab.synthetic import synthetic_faces
 
 
@@ -58,7 +58,7 @@ def test_light_does_not_change_it():
 @pytest.mark.parametrize("bad", [np.zeros((2, 48, 48), np.uint8), np.zeros((2, 1, 48, 48)),
                                  np.zeros((0, 1, 48, 48), np.uint8), np.zeros((1, 1, 15, 48), np.uint8)])
 def test_what_no_hog_can_be_made_of_is_refused(bad):
-    with pytest.raises(HogError, match="uint8|16 × 16"):
+    with pytest.raises(FeatureError, match="uint8|16 × 16"):
         Hog().transform(bad)
 
 
