@@ -7,12 +7,12 @@ __all__ = ['SPAN', 'RING', 'SIDE', 'LEAST', 'STEPS', 'FEATURES', 'CLASSIFIERS', 
            'RECORDS', 'gradient_table', 'gradient_index', 'first_bins', 'cell_histograms', 'block_normalised',
            'FeatureError', 'CellFeatures', 'Hog', 'glyph_lines', 'uniform_labels', 'tied_bits', 'lbp_labels', 'Lbp',
            'gabor_factors', 'convolution_matrix', 'gabor_matrices', 'Gabor', 'Prepare', 'classic', 'hog_linear_svm',
-           'hog_rbf_svm', 'grid_search', 'NoGradient', 'Described', 'Likeness', 'ClassicModel', 'as_module',
+           'hog_rbf_svm', 'grid_search', 'NoGradient', 'Described', 'Counting', 'Likeness', 'ClassicModel', 'as_module',
            'fitted_machines', 'record_fer2013', 'keep_record', 'cells_of', 'by_cell', 'cell_weights', 'cell_evidence',
-           'flat', 'times', 'hosvd', 'posed_people', 'WithoutIdentity', 'nearest_answers', 'rivals_plan', 'drawn_faces',
+           'flat', 'times', 'hosvd', 'posed_people', 'WithoutIdentity', 'what_is_left', 'rivals_plan', 'drawn_faces',
            'RivalsTrial', 'record_trials', 'latency']
 
-# %% ../../nbs/papers/00_classic.ipynb #95a7da92
+# %% ../../nbs/papers/00_classic.ipynb #b4a5cb67
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -53,7 +53,7 @@ from ..synthetic import AU_NAMES, Pose, render, sample_identity, sample_params, 
 from ..trainer import Recipe, Trainer
 from ..trial import Trial, run_trial
 
-# %% ../../nbs/papers/00_classic.ipynb #de34c60b
+# %% ../../nbs/papers/00_classic.ipynb #eb176b8f
 SPAN = 511  # differences of two bytes: -255 to 255
 
 
@@ -76,7 +76,7 @@ def gradient_index(
     index[..., 1:-1] += x[..., 2:] - x[..., :-2]
     return index
 
-# %% ../../nbs/papers/00_classic.ipynb #3cd2fc6f
+# %% ../../nbs/papers/00_classic.ipynb #cf284696
 def first_bins(
     n: int,  # faces
     shape: tuple[int, int],  # height and width of a face in pixels
@@ -107,7 +107,7 @@ def cell_histograms(
     sums = np.bincount((first + bins[index[inside]]).ravel(), steep[inside].ravel(), np.prod(shape))
     return sums.reshape(shape) / cell**2
 
-# %% ../../nbs/papers/00_classic.ipynb #6400f52e
+# %% ../../nbs/papers/00_classic.ipynb #4ab8929f
 def block_normalised(
     histograms: np.ndarray,  # float64 [N, rows, columns, orientations]
     block: int,  # side of a block in cells
@@ -120,7 +120,7 @@ def block_normalised(
         vectors = vectors if limit is None else np.minimum(vectors, limit)
     return vectors.reshape(len(vectors), -1)
 
-# %% ../../nbs/papers/00_classic.ipynb #9ef4b745
+# %% ../../nbs/papers/00_classic.ipynb #1d0c8d69
 class FeatureError(LabError, ValueError):
     "Pictures, or numbers, that these features and machines cannot be made of."
 
@@ -149,7 +149,7 @@ class CellFeatures(TransformerMixin, BaseEstimator):
         parts = [self.describe(pixels[i:i + batch]) for i in range(0, len(pixels), batch)]
         return np.concatenate(parts).astype(np.float32)
 
-# %% ../../nbs/papers/00_classic.ipynb #246ff3c2
+# %% ../../nbs/papers/00_classic.ipynb #fbde8ffd
 def _checked(features: CellFeatures, pixels: np.ndarray) -> np.ndarray:
     name = type(features).__name__
     if getattr(pixels, "dtype", None) != np.uint8 or pixels.ndim != 4 or not len(pixels):
@@ -163,7 +163,7 @@ def _checked(features: CellFeatures, pixels: np.ndarray) -> np.ndarray:
                            f"{pixels.shape[2]} × {pixels.shape[3]}. Take smaller cells or blocks.")
     return pixels
 
-# %% ../../nbs/papers/00_classic.ipynb #25ac5807
+# %% ../../nbs/papers/00_classic.ipynb #c6736539
 class Hog(CellFeatures):
     "Histograms of oriented gradients of many faces at once; equal to skimage.feature.hog to about 1e-7."
     channels = (1, 3)
@@ -183,7 +183,7 @@ class Hog(CellFeatures):
     def describe(self, pixels: np.ndarray) -> np.ndarray:  # uint8 [n, C, H, W] -> float64 [n, features]
         return block_normalised(cell_histograms(pixels, self.orientations, self.cell), self.block)
 
-# %% ../../nbs/papers/00_classic.ipynb #72829346
+# %% ../../nbs/papers/00_classic.ipynb #78154472
 def glyph_lines(
     histograms: np.ndarray,  # float [rows, columns, orientations], of one face
     cell: int,  # side of a cell in pixels
@@ -196,7 +196,7 @@ def glyph_lines(
     ends = middle[:, None, None] + along[None, :, None] * np.array([-1, 1])[:, None]
     return ends.reshape(-1, 2, 2), (histograms / max(histograms.max(), 1e-12)).ravel()
 
-# %% ../../nbs/papers/00_classic.ipynb #d054b49a
+# %% ../../nbs/papers/00_classic.ipynb #c5c5e32e
 RING = ((0, 1), (-1, 1), (-1, 0), (-1, -1), (0, -1), (1, -1), (1, 0), (1, 1))  # rows and columns away, in order
 
 
@@ -207,7 +207,7 @@ def uniform_labels() -> np.ndarray:  # uint8 [256]: number of ones of a uniform 
     changes = (bits != np.roll(bits, 1, 1)).sum(1)
     return np.where(changes <= 2, bits.sum(1), 9).astype(np.uint8)
 
-# %% ../../nbs/papers/00_classic.ipynb #4db7ce8c
+# %% ../../nbs/papers/00_classic.ipynb #2c21d5f8
 SIDE = 0.70711  # sine of 45 degrees, rounded as in scikit-image
 LEAST = np.array([-(70711 * k) // 29289 + 1 for k in range(-255, 256)], np.int16)  # x + y - 2c that makes the bit 1
 
@@ -226,7 +226,7 @@ def tied_bits(
     below = (1 - dc) * x[face, top + 1, left] + dc * x[face, top + 1, left + 1]
     return (1 - dr) * above + dr * below - x[face, row + 1, column + 1] >= 0
 
-# %% ../../nbs/papers/00_classic.ipynb #78f458cb
+# %% ../../nbs/papers/00_classic.ipynb #5516008f
 def lbp_labels(
     pixels: np.ndarray,  # uint8 [n, 1, H, W]
 ) -> np.ndarray:  # uint8 [n, H, W]: 0 to 8, or 9 where the pattern is not uniform
@@ -245,7 +245,7 @@ def lbp_labels(
         pattern |= bit.view(np.uint8) << np.uint8(k)
     return uniform_labels()[pattern]
 
-# %% ../../nbs/papers/00_classic.ipynb #a43547fc
+# %% ../../nbs/papers/00_classic.ipynb #c4b38cab
 class Lbp(CellFeatures):
     "Histograms of uniform local binary patterns (8 points, radius 1) by cell."
 
@@ -258,7 +258,7 @@ class Lbp(CellFeatures):
         counts = np.bincount((first + labels).ravel(), minlength=first.size * 10 // self.cell**2)
         return counts.reshape(len(pixels), -1) / self.cell**2
 
-# %% ../../nbs/papers/00_classic.ipynb #416868e4
+# %% ../../nbs/papers/00_classic.ipynb #fc7b17a8
 def gabor_factors(
     wavelength: float,  # pixels
     theta: float,  # direction of the wave, radians
@@ -280,7 +280,7 @@ def convolution_matrix(
         np.add.at(matrix, (line, np.minimum(source, 2 * side - 1 - source)), weight)
     return matrix
 
-# %% ../../nbs/papers/00_classic.ipynb #50e9a18c
+# %% ../../nbs/papers/00_classic.ipynb #9ee97fae
 @cache
 def gabor_matrices(
     wavelengths: tuple[float, ...],
@@ -295,7 +295,7 @@ def gabor_matrices(
     side_by_side = np.concatenate([right.real, right.imag]).transpose(2, 0, 1).reshape(width, -1)
     return left.astype(np.complex64), side_by_side.astype(np.float32)
 
-# %% ../../nbs/papers/00_classic.ipynb #21ac7161
+# %% ../../nbs/papers/00_classic.ipynb #cb2238e4
 class Gabor(CellFeatures):
     "Mean strength of waves of several lengths and directions in each cell."
 
@@ -324,7 +324,7 @@ class Gabor(CellFeatures):
         strength = strength[:, :, :rows * cell, :columns * cell]
         return strength.reshape(n, filters, rows, cell, columns, cell).mean((3, 5)).reshape(n, -1)
 
-# %% ../../nbs/papers/00_classic.ipynb #4cddfa66
+# %% ../../nbs/papers/00_classic.ipynb #5d62efa1
 STEPS = {**TREATMENTS, "median": lambda pixels: median_filter(pixels, size=(1, 1, 3, 3), mode="nearest")}
 
 
@@ -350,7 +350,7 @@ class Prepare(TransformerMixin, BaseEstimator):
             pixels = np.asarray(STEPS[name](pixels))
         return pixels
 
-# %% ../../nbs/papers/00_classic.ipynb #cd79ce2a
+# %% ../../nbs/papers/00_classic.ipynb #05327ae1
 FEATURES = {"hog": Hog, "lbp": Lbp, "gabor": Gabor}
 CLASSIFIERS: dict[str, Callable] = {
     "linear": lambda: LinearSVC(C=0.001, random_state=0), "gaussian": lambda: SVC(C=10.0),
@@ -372,7 +372,7 @@ def classic(
     return Pipeline([("prepare", Prepare(how)), ("describe", FEATURES[features](**options)),
                      ("scale", StandardScaler()), *reduce, ("classify", CLASSIFIERS[classifier]())])
 
-# %% ../../nbs/papers/00_classic.ipynb #6d6a231d
+# %% ../../nbs/papers/00_classic.ipynb #91bd4604
 def hog_linear_svm(
     C: float = 0.001,  # cost of a face on the wrong side
     **hog_options,  # of Hog
@@ -389,7 +389,7 @@ def hog_rbf_svm(
     "HOG and a support vector machine with a Gaussian kernel (one class against another)."
     return make_pipeline(Hog(**hog_options), SVC(C=C, gamma=gamma))
 
-# %% ../../nbs/papers/00_classic.ipynb #3b4ae09b
+# %% ../../nbs/papers/00_classic.ipynb #5fa00e63
 def grid_search(
     pipeline: Pipeline,
     grid: Mapping[str, Sequence],  # "step__parameter" -> values to try, e.g. {"classify__C": [0.001, 0.01]}
@@ -403,7 +403,7 @@ def grid_search(
     search = GridSearchCV(pipeline, dict(grid), cv=GroupKFold(folds))
     return search.fit(faces.stills(), faces.labels, groups=people)
 
-# %% ../../nbs/papers/00_classic.ipynb #17703225
+# %% ../../nbs/papers/00_classic.ipynb #5d1cda18
 class NoGradient(FeatureError, NotDefined):
     "A gradient was asked of something that counts."
 
@@ -416,14 +416,25 @@ class Described(nn.Module):
         self.prepare, self.features = Prepare(tuple(how)).fit(None), FEATURES[features](**options)
 
     def forward(self, x: Tensor) -> Tensor:  # float [N, C, H, W] in -1..1 -> float32 [N, D]
-        if x.requires_grad and torch.is_grad_enabled():
-            raise NoGradient(f"{type(self.features).__name__} compares, sorts into bins and counts; its gradient with "
-                             "respect to the pixels is zero or undefined. Take a method that hides parts of the face "
-                             "(Occlusion, FeatureAblation, KernelShap).")
-        pixels = self.prepare.transform(to_uint8(x).cpu().numpy())
-        return torch.from_numpy(self.features.transform(pixels)).to(x.device)
+        return Counting.apply(x, self)
 
-# %% ../../nbs/papers/00_classic.ipynb #eb6b6652
+
+class Counting(torch.autograd.Function):
+    "The features, and a clear answer to whoever asks for their gradient."
+
+    @staticmethod
+    def forward(ctx, x: Tensor, described: Described) -> Tensor:
+        ctx.name = type(described.features).__name__
+        pixels = described.prepare.transform(to_uint8(x.detach()).cpu().numpy())
+        return torch.from_numpy(described.features.transform(pixels)).to(x.device)
+
+    @staticmethod
+    def backward(ctx, *_):
+        raise NoGradient(f"{ctx.name} is computed outside PyTorch, by comparing, sorting into bins and counting: no "
+                         "gradient with respect to the pixels. Take a method that hides parts of the face (Occlusion, "
+                         "FeatureAblation, KernelShap).")
+
+# %% ../../nbs/papers/00_classic.ipynb #6a19e820
 class Likeness(nn.Module):
     "How alike a face is to each landmark: exp(-gamma * squared distance) in the space of main components."
 
@@ -439,7 +450,7 @@ class Likeness(nn.Module):
         squares = place.square().sum(1, keepdim=True) + landmarks.square().sum(1)
         return torch.exp(-self.gamma * (squares - 2 * place @ landmarks.T).clamp(min=0))
 
-# %% ../../nbs/papers/00_classic.ipynb #07650729
+# %% ../../nbs/papers/00_classic.ipynb #8a228833
 class ClassicModel(nn.Module):
     "Hand-made features and a support vector machine, as a module. `as_module` fills it with a fitted pipeline."
 
@@ -466,7 +477,7 @@ class ClassicModel(nn.Module):
     def forward(self, x: Tensor) -> Tensor:  # float [N, C, size, size] in -1..1 -> decision values [N, num_classes]
         return self.head(self.likeness(self.describe(x)))
 
-# %% ../../nbs/papers/00_classic.ipynb #86eccc69
+# %% ../../nbs/papers/00_classic.ipynb #604e744a
 def as_module(
     pipeline: Pipeline,  # fitted; as `classic` makes it with "linear", or with a Nystroem step "compare" before it
     in_channels: int = 1,
@@ -495,7 +506,7 @@ def as_module(
             into(getattr(model.likeness, target), values)
     return model.eval()
 
-# %% ../../nbs/papers/00_classic.ipynb #c9f06806
+# %% ../../nbs/papers/00_classic.ipynb #16018027
 def _linear_part(steps: Mapping) -> tuple[np.ndarray, np.ndarray]:  # [D, p], [p]: features @ matrix + offset
     "Scaling and PCA as one matrix and one offset."
     scale, reduce = steps["scale"], steps.get("reduce")
@@ -504,24 +515,24 @@ def _linear_part(steps: Mapping) -> tuple[np.ndarray, np.ndarray]:  # [D, p], [p
     middle = 0 if reduce is None else reduce.mean_
     return matrix, -scale.mean_ @ matrix - (middle @ basis if reduce is not None else 0)
 
-# %% ../../nbs/papers/00_classic.ipynb #11846846
+# %% ../../nbs/papers/00_classic.ipynb #9fe8f5a2
 def fitted_machines(
     describe: CellFeatures,
     faces: FaceSet,  # for training
-    gammas: Sequence[float] = (0.7, 1.4),  # of the Gaussian kernel, in units of 1 / (spread of the faces)
-    alphas: Sequence[float] = (0.1, 1.0),  # how much large weights cost
-    landmarks: int = 4000,
+    gammas: Sequence[float] = (0.7,),  # of the Gaussian kernel, in units of 1 / (spread of the faces)
+    alphas: Sequence[float] = (0.1, 0.3),  # how much large weights cost
+    landmarks: int = 2000,
     components: int = 150,  # left by PCA
 ) -> Iterator[tuple[str, Pipeline]]:  # what it is, and it
     "Machines to choose from: a straight cut, and cuts that bend more or less."
     numbers = describe.transform(faces)
     scale = StandardScaler().fit(numbers)
     numbers = scale.transform(numbers).astype(np.float32)
-    first = [("prepare", Prepare()), ("describe", describe), ("scale", scale)]
-    straight = LinearSVC(C=1e-3, dual=False, tol=1e-3).fit(numbers, faces.labels)
-    yield "linear SVM, C = 0.001", Pipeline([*first, ("classify", straight)])
     reduce = PCA(components, svd_solver="covariance_eigh").fit(numbers)
     numbers = reduce.transform(numbers)
+    first = [("prepare", Prepare()), ("describe", describe), ("scale", scale), ("reduce", reduce)]
+    straight = LinearSVC(C=1e-3, dual=False).fit(numbers, faces.labels)
+    yield "linear SVM, C = 0.001", Pipeline([*first, ("classify", straight)])
     for gamma in gammas:
         compare = Nystroem(gamma=float(gamma / reduce.explained_variance_.sum()), random_state=0,
                            n_components=min(landmarks, len(faces))).fit(numbers)
@@ -529,9 +540,9 @@ def fitted_machines(
         for alpha in alphas:
             bent = RidgeClassifier(alpha).fit(alike, faces.labels)
             yield (f"least-squares SVM, Gaussian kernel, gamma = {gamma:g}, alpha = {alpha:g}",
-                   Pipeline([*first, ("reduce", reduce), ("compare", compare), ("classify", bent)]))
+                   Pipeline([*first, ("compare", compare), ("classify", bent)]))
 
-# %% ../../nbs/papers/00_classic.ipynb #d5e09e6a
+# %% ../../nbs/papers/00_classic.ipynb #b9bbfda8
 def record_fer2013(
     features: str,  # a key of FEATURES
     folder: Path,  # where the record goes, e.g. fer_lab/zoo/hog-svm-fer2013
@@ -555,7 +566,7 @@ def record_fer2013(
     keep_record(model, Path(folder), split, settings, reports, {"machine": what, "tried": tried}, selection)
     return reports
 
-# %% ../../nbs/papers/00_classic.ipynb #faff98b3
+# %% ../../nbs/papers/00_classic.ipynb #bb0f4b6d
 def keep_record(
     model: ClassicModel,
     folder: Path,
@@ -580,7 +591,7 @@ def keep_record(
     for side, report in reports.items():
         report.save(folder / side.removesuffix("_tta"))
 
-# %% ../../nbs/papers/00_classic.ipynb #b9ba956e
+# %% ../../nbs/papers/00_classic.ipynb #7007d274
 def cells_of(
     features: CellFeatures,
     size: int,  # side of the picture in pixels
@@ -602,7 +613,7 @@ def by_cell(model: ClassicModel, values: np.ndarray) -> np.ndarray:  # [..., fea
     side = model.config["size"] // model.describe.features.cell
     return (values @ np.eye(side * side)[cell]).reshape(*values.shape[:-1], side, side)
 
-# %% ../../nbs/papers/00_classic.ipynb #d88c4bd1
+# %% ../../nbs/papers/00_classic.ipynb #e4c9e050
 def cell_weights(
     model: ClassicModel,  # linear
     faces: FaceSet,  # to know how much each number varies
@@ -622,14 +633,14 @@ def cell_evidence(
     away = describe(faces) - describe(usual).mean(0)
     return by_cell(model, away[:, None] * _weights(model))
 
-# %% ../../nbs/papers/00_classic.ipynb #0cc15fdd
+# %% ../../nbs/papers/00_classic.ipynb #642e780c
 def _weights(model: ClassicModel) -> np.ndarray:
     if model.config["landmarks"]:
         raise FeatureError("only a linear machine adds up cell by cell; this one compares whole faces with "
                            f"{model.config['landmarks']} landmarks. Take classic(..., \"linear\").")
     return model.head.weight.detach().numpy().astype(float)
 
-# %% ../../nbs/papers/00_classic.ipynb #724ff8f6
+# %% ../../nbs/papers/00_classic.ipynb #edd3bcc8
 def flat(tensor: np.ndarray, axis: int) -> np.ndarray:  # [..., n, ...] -> [n, all the rest]
     "A tensor laid flat along one axis."
     return np.moveaxis(tensor, axis, 0).reshape(tensor.shape[axis], -1)
@@ -648,7 +659,7 @@ def hosvd(tensor: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:  # core; a
         core = times(core, basis.T, axis)
     return core, bases
 
-# %% ../../nbs/papers/00_classic.ipynb #3d80e85b
+# %% ../../nbs/papers/00_classic.ipynb #c0dcef01
 def posed_people(
     people: Sequence[int],  # subjects of the set with seed 1
     strengths: Sequence[float] = (0.3, 0.6, 0.9),
@@ -665,7 +676,7 @@ def posed_people(
                     aus=aus.expand(*shape, -1, -1).reshape(len(who), len(AU_NAMES), 2))
     return render(faces)[0].numpy().reshape(*shape, 1, 48, 48)
 
-# %% ../../nbs/papers/00_classic.ipynb #3071ea4a
+# %% ../../nbs/papers/00_classic.ipynb #8227db6c
 class WithoutIdentity(TransformerMixin, BaseEstimator):
     "Features without the directions in which people differ, learned by HOSVD from a full tensor."
 
@@ -690,22 +701,24 @@ class WithoutIdentity(TransformerMixin, BaseEstimator):
         away = features - self.middle_
         return features - (away @ self.people_) @ self.people_.T
 
-# %% ../../nbs/papers/00_classic.ipynb #20153c78
-def nearest_answers(
-    tensor: np.ndarray,  # float [people, expressions, strengths, features]
-) -> dict[str, float]:  # share of right answers, 0 to 1
-    "Who is it, by other expressions; which expression is it, by other people: nearest neighbours."
-    who, what = (index.ravel() for index in np.indices(tensor.shape[:3])[:2])
-    x = tensor.reshape(len(who), -1)
-    squares = (x**2).sum(1)
-    apart = squares[:, None] + squares - 2 * x @ x.T
-    answers = {}
-    for name, asked, other in (("who", who, what), ("expression", what, who)):
-        nearest = np.where(other[:, None] == other, np.inf, apart).argmin(1)
-        answers[name] = float((asked[nearest] == asked).mean())
-    return answers
+# %% ../../nbs/papers/00_classic.ipynb #d15f40ec
+def what_is_left(
+    known: np.ndarray,  # float [people, expressions, strengths, features]: who taught the directions
+    new: np.ndarray,  # the same of other people
+) -> dict[str, float]:  # shares, 0 to 1
+    "How much person and how much expression the features of new people hold."
+    people, means = new.mean((1, 2)), known.mean((0, 2))
+    person = ((people - people.mean(0)) ** 2).sum(-1).mean() / ((new - new.mean((0, 1, 2))) ** 2).sum(-1).mean()
+    said = ((new[..., None, :] - means) ** 2).sum(-1).argmin(-1)  # [people, expressions, strengths]
+    who, what = (index.ravel() for index in np.indices(new.shape[:3])[:2])
+    x = new.reshape(len(who), -1)
+    apart = (x**2).sum(1)[:, None] + (x**2).sum(1) - 2 * x @ x.T
+    nearest = np.where(what[:, None] == what, np.inf, apart).argmin(1)
+    return {"due to the person": float(person),
+            "expression, by the nearest mean": float((said == np.arange(len(means))[:, None]).mean()),
+            "who, by the nearest picture": float((who[nearest] == who).mean())}
 
-# %% ../../nbs/papers/00_classic.ipynb #dc47aa31
+# %% ../../nbs/papers/00_classic.ipynb #19c9efd6
 MATTERS = 0.03  # smallest difference in accuracy that would matter
 RIVALS = {"small network": None, "HOG + SVM": "hog", "LBP + SVM": "lbp", "Gabor + SVM": "gabor"}  # name -> features
 TESTS = {  # test set -> how its faces are drawn
@@ -729,7 +742,7 @@ def rivals_plan(
     question = "Does a small network beat hand-made features, and where?"
     return Trial(name, question, tuple(rivals), tuple(TESTS), tuple(range(seeds)), MATTERS, details=details)
 
-# %% ../../nbs/papers/00_classic.ipynb #dd70bf13
+# %% ../../nbs/papers/00_classic.ipynb #d0083554
 def drawn_faces(n: int, seed: int, domain: str | None = None, intensity: str | None = None) -> FaceSet:
     "Nearly upright faces; without a domain, those of A, B and C mixed."
     draw = lambda n: synthetic_faces(n, seed=seed, pose=UPRIGHT, domain=domain, intensity=intensity,  # noqa: E731
@@ -762,7 +775,7 @@ class RivalsTrial:
         model = as_module(machine.fit(faces, faces.labels)) if machine else self.network(split, seed)
         return {name: evaluate(model, test, rival) for name, test in self.tests.items()}
 
-# %% ../../nbs/papers/00_classic.ipynb #377e97d3
+# %% ../../nbs/papers/00_classic.ipynb #c04c1327
 RECORDS = (rivals_plan("classic-rivals", seeds=5, faces=2000, epochs=20),)
 
 
@@ -777,7 +790,7 @@ def record_trials(
         if plan.name in names:
             run_trial(plan, RivalsTrial(plan, settings), Path(folder) / plan.name, command).save()
 
-# %% ../../nbs/papers/00_classic.ipynb #4616b759
+# %% ../../nbs/papers/00_classic.ipynb #845a714c
 def latency(
     answer: Callable[[np.ndarray], object],  # takes uint8 [n, 1, 48, 48]
     faces: np.ndarray,  # uint8 [N, 1, 48, 48], at least 2

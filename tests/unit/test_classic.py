@@ -6,7 +6,7 @@ from skimage.feature import hog
 from sklearn.base import clone
 from sklearn.svm import SVC
 
-from fer_lab.papers.classic import Hog, FeatureError, gradient_table, hog_linear_svm, hog_rbf_svm
+from fer_lab.papers.classic import FeatureError, Hog, gradient_table, hog_linear_svm, hog_rbf_svm
 from fer_lab.synthetic import synthetic_faces
 
 
