@@ -4,15 +4,15 @@
 
 # %% auto #0
 __all__ = ['SPAN', 'RING', 'SIDE', 'LEAST', 'STEPS', 'FEATURES', 'CLASSIFIERS', 'MATTERS', 'RIVALS', 'TESTS', 'UPRIGHT',
-           'RECORDS', 'gradient_table', 'gradient_index', 'first_bins', 'cell_histograms', 'block_normalised',
-           'FeatureError', 'CellFeatures', 'Hog', 'glyph_lines', 'uniform_labels', 'tied_bits', 'lbp_labels', 'Lbp',
-           'gabor_factors', 'convolution_matrix', 'gabor_matrices', 'Gabor', 'Prepare', 'classic', 'hog_linear_svm',
-           'hog_rbf_svm', 'grid_search', 'NoGradient', 'Described', 'Counting', 'Likeness', 'ClassicModel', 'as_module',
-           'fitted_machines', 'record_fer2013', 'keep_record', 'cells_of', 'by_cell', 'cell_weights', 'cell_evidence',
-           'flat', 'times', 'hosvd', 'posed_people', 'WithoutIdentity', 'what_is_left', 'rivals_plan', 'drawn_faces',
-           'RivalsTrial', 'record_trials', 'latency']
+           'RECORDS', 'lbp_patch', 'hysteresis', 'alias_of', 'gradient_table', 'gradient_index', 'first_bins',
+           'cell_histograms', 'block_normalised', 'FeatureError', 'CellFeatures', 'Hog', 'glyph_lines',
+           'uniform_labels', 'tied_bits', 'lbp_labels', 'Lbp', 'gabor_factors', 'convolution_matrix', 'gabor_matrices',
+           'Gabor', 'Prepare', 'classic', 'hog_linear_svm', 'hog_rbf_svm', 'grid_search', 'NoGradient', 'Described',
+           'Counting', 'Likeness', 'ClassicModel', 'as_module', 'fitted_machines', 'record_fer2013', 'keep_record',
+           'cells_of', 'by_cell', 'cell_weights', 'cell_evidence', 'flat', 'times', 'hosvd', 'posed_people',
+           'WithoutIdentity', 'what_is_left', 'rivals_plan', 'drawn_faces', 'RivalsTrial', 'record_trials', 'latency']
 
-# %% ../../nbs/papers/00_classic.ipynb #b4a5cb67
+# %% ../../nbs/papers/00_classic.ipynb #33b13f29
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -40,6 +40,7 @@ from torch import Tensor, nn
 from ..au_mixer import presets
 from ..augment import Augment, to_uint8
 from ..checkpoint import save_weights
+from ..exercise import Exercise, Slip, Wrong
 from ..experiment import figures_of
 from ..explain import NotDefined
 from ..faces import TREATMENTS
@@ -53,7 +54,7 @@ from ..synthetic import AU_NAMES, Pose, render, sample_identity, sample_params, 
 from ..trainer import Recipe, Trainer
 from ..trial import Trial, run_trial
 
-# %% ../../nbs/papers/00_classic.ipynb #eb176b8f
+# %% ../../nbs/papers/00_classic.ipynb #07a251fd
 SPAN = 511  # differences of two bytes: -255 to 255
 
 
@@ -76,7 +77,7 @@ def gradient_index(
     index[..., 1:-1] += x[..., 2:] - x[..., :-2]
     return index
 
-# %% ../../nbs/papers/00_classic.ipynb #cf284696
+# %% ../../nbs/papers/00_classic.ipynb #ca666306
 def first_bins(
     n: int,  # faces
     shape: tuple[int, int],  # height and width of a face in pixels
@@ -107,7 +108,7 @@ def cell_histograms(
     sums = np.bincount((first + bins[index[inside]]).ravel(), steep[inside].ravel(), np.prod(shape))
     return sums.reshape(shape) / cell**2
 
-# %% ../../nbs/papers/00_classic.ipynb #4ab8929f
+# %% ../../nbs/papers/00_classic.ipynb #90b76fea
 def block_normalised(
     histograms: np.ndarray,  # float64 [N, rows, columns, orientations]
     block: int,  # side of a block in cells
@@ -120,7 +121,7 @@ def block_normalised(
         vectors = vectors if limit is None else np.minimum(vectors, limit)
     return vectors.reshape(len(vectors), -1)
 
-# %% ../../nbs/papers/00_classic.ipynb #1d0c8d69
+# %% ../../nbs/papers/00_classic.ipynb #bcd11938
 class FeatureError(LabError, ValueError):
     "Pictures, or numbers, that these features and machines cannot be made of."
 
@@ -149,7 +150,7 @@ class CellFeatures(TransformerMixin, BaseEstimator):
         parts = [self.describe(pixels[i:i + batch]) for i in range(0, len(pixels), batch)]
         return np.concatenate(parts).astype(np.float32)
 
-# %% ../../nbs/papers/00_classic.ipynb #fbde8ffd
+# %% ../../nbs/papers/00_classic.ipynb #f8317117
 def _checked(features: CellFeatures, pixels: np.ndarray) -> np.ndarray:
     name = type(features).__name__
     if getattr(pixels, "dtype", None) != np.uint8 or pixels.ndim != 4 or not len(pixels):
@@ -163,7 +164,7 @@ def _checked(features: CellFeatures, pixels: np.ndarray) -> np.ndarray:
                            f"{pixels.shape[2]} × {pixels.shape[3]}. Take smaller cells or blocks.")
     return pixels
 
-# %% ../../nbs/papers/00_classic.ipynb #c6736539
+# %% ../../nbs/papers/00_classic.ipynb #4a51feeb
 class Hog(CellFeatures):
     "Histograms of oriented gradients of many faces at once; equal to skimage.feature.hog to about 1e-7."
     channels = (1, 3)
@@ -183,7 +184,7 @@ class Hog(CellFeatures):
     def describe(self, pixels: np.ndarray) -> np.ndarray:  # uint8 [n, C, H, W] -> float64 [n, features]
         return block_normalised(cell_histograms(pixels, self.orientations, self.cell), self.block)
 
-# %% ../../nbs/papers/00_classic.ipynb #78154472
+# %% ../../nbs/papers/00_classic.ipynb #8ecce9a8
 def glyph_lines(
     histograms: np.ndarray,  # float [rows, columns, orientations], of one face
     cell: int,  # side of a cell in pixels
@@ -196,7 +197,7 @@ def glyph_lines(
     ends = middle[:, None, None] + along[None, :, None] * np.array([-1, 1])[:, None]
     return ends.reshape(-1, 2, 2), (histograms / max(histograms.max(), 1e-12)).ravel()
 
-# %% ../../nbs/papers/00_classic.ipynb #c5c5e32e
+# %% ../../nbs/papers/00_classic.ipynb #9cb435d5
 RING = ((0, 1), (-1, 1), (-1, 0), (-1, -1), (0, -1), (1, -1), (1, 0), (1, 1))  # rows and columns away, in order
 
 
@@ -207,7 +208,7 @@ def uniform_labels() -> np.ndarray:  # uint8 [256]: number of ones of a uniform 
     changes = (bits != np.roll(bits, 1, 1)).sum(1)
     return np.where(changes <= 2, bits.sum(1), 9).astype(np.uint8)
 
-# %% ../../nbs/papers/00_classic.ipynb #2c21d5f8
+# %% ../../nbs/papers/00_classic.ipynb #16e07aaf
 SIDE = 0.70711  # sine of 45 degrees, rounded as in scikit-image
 LEAST = np.array([-(70711 * k) // 29289 + 1 for k in range(-255, 256)], np.int16)  # x + y - 2c that makes the bit 1
 
@@ -226,7 +227,7 @@ def tied_bits(
     below = (1 - dc) * x[face, top + 1, left] + dc * x[face, top + 1, left + 1]
     return (1 - dr) * above + dr * below - x[face, row + 1, column + 1] >= 0
 
-# %% ../../nbs/papers/00_classic.ipynb #5516008f
+# %% ../../nbs/papers/00_classic.ipynb #dddcda9f
 def lbp_labels(
     pixels: np.ndarray,  # uint8 [n, 1, H, W]
 ) -> np.ndarray:  # uint8 [n, H, W]: 0 to 8, or 9 where the pattern is not uniform
@@ -245,7 +246,7 @@ def lbp_labels(
         pattern |= bit.view(np.uint8) << np.uint8(k)
     return uniform_labels()[pattern]
 
-# %% ../../nbs/papers/00_classic.ipynb #c4b38cab
+# %% ../../nbs/papers/00_classic.ipynb #e780ed99
 class Lbp(CellFeatures):
     "Histograms of uniform local binary patterns (8 points, radius 1) by cell."
 
@@ -258,7 +259,7 @@ class Lbp(CellFeatures):
         counts = np.bincount((first + labels).ravel(), minlength=first.size * 10 // self.cell**2)
         return counts.reshape(len(pixels), -1) / self.cell**2
 
-# %% ../../nbs/papers/00_classic.ipynb #fc7b17a8
+# %% ../../nbs/papers/00_classic.ipynb #800d0521
 def gabor_factors(
     wavelength: float,  # pixels
     theta: float,  # direction of the wave, radians
@@ -280,7 +281,7 @@ def convolution_matrix(
         np.add.at(matrix, (line, np.minimum(source, 2 * side - 1 - source)), weight)
     return matrix
 
-# %% ../../nbs/papers/00_classic.ipynb #9ee97fae
+# %% ../../nbs/papers/00_classic.ipynb #6cda2766
 @cache
 def gabor_matrices(
     wavelengths: tuple[float, ...],
@@ -295,7 +296,7 @@ def gabor_matrices(
     side_by_side = np.concatenate([right.real, right.imag]).transpose(2, 0, 1).reshape(width, -1)
     return left.astype(np.complex64), side_by_side.astype(np.float32)
 
-# %% ../../nbs/papers/00_classic.ipynb #cb2238e4
+# %% ../../nbs/papers/00_classic.ipynb #02254af7
 class Gabor(CellFeatures):
     "Mean strength of waves of several lengths and directions in each cell."
 
@@ -324,7 +325,7 @@ class Gabor(CellFeatures):
         strength = strength[:, :, :rows * cell, :columns * cell]
         return strength.reshape(n, filters, rows, cell, columns, cell).mean((3, 5)).reshape(n, -1)
 
-# %% ../../nbs/papers/00_classic.ipynb #5d62efa1
+# %% ../../nbs/papers/00_classic.ipynb #cca1ef02
 STEPS = {**TREATMENTS, "median": lambda pixels: median_filter(pixels, size=(1, 1, 3, 3), mode="nearest")}
 
 
@@ -350,7 +351,7 @@ class Prepare(TransformerMixin, BaseEstimator):
             pixels = np.asarray(STEPS[name](pixels))
         return pixels
 
-# %% ../../nbs/papers/00_classic.ipynb #05327ae1
+# %% ../../nbs/papers/00_classic.ipynb #3ff6fd58
 FEATURES = {"hog": Hog, "lbp": Lbp, "gabor": Gabor}
 CLASSIFIERS: dict[str, Callable] = {
     "linear": lambda: LinearSVC(C=0.001, random_state=0), "gaussian": lambda: SVC(C=10.0),
@@ -372,7 +373,7 @@ def classic(
     return Pipeline([("prepare", Prepare(how)), ("describe", FEATURES[features](**options)),
                      ("scale", StandardScaler()), *reduce, ("classify", CLASSIFIERS[classifier]())])
 
-# %% ../../nbs/papers/00_classic.ipynb #91bd4604
+# %% ../../nbs/papers/00_classic.ipynb #f64f0817
 def hog_linear_svm(
     C: float = 0.001,  # cost of a face on the wrong side
     **hog_options,  # of Hog
@@ -389,7 +390,7 @@ def hog_rbf_svm(
     "HOG and a support vector machine with a Gaussian kernel (one class against another)."
     return make_pipeline(Hog(**hog_options), SVC(C=C, gamma=gamma))
 
-# %% ../../nbs/papers/00_classic.ipynb #5fa00e63
+# %% ../../nbs/papers/00_classic.ipynb #02e2428f
 def grid_search(
     pipeline: Pipeline,
     grid: Mapping[str, Sequence],  # "step__parameter" -> values to try, e.g. {"classify__C": [0.001, 0.01]}
@@ -403,7 +404,7 @@ def grid_search(
     search = GridSearchCV(pipeline, dict(grid), cv=GroupKFold(folds))
     return search.fit(faces.stills(), faces.labels, groups=people)
 
-# %% ../../nbs/papers/00_classic.ipynb #5d1cda18
+# %% ../../nbs/papers/00_classic.ipynb #3290bde5
 class NoGradient(FeatureError, NotDefined):
     "A gradient was asked of something that counts."
 
@@ -434,7 +435,7 @@ class Counting(torch.autograd.Function):
                          "gradient with respect to the pixels. Take a method that hides parts of the face (Occlusion, "
                          "FeatureAblation, KernelShap).")
 
-# %% ../../nbs/papers/00_classic.ipynb #6a19e820
+# %% ../../nbs/papers/00_classic.ipynb #72fbfebc
 class Likeness(nn.Module):
     "How alike a face is to each landmark: exp(-gamma * squared distance) in the space of main components."
 
@@ -450,7 +451,7 @@ class Likeness(nn.Module):
         squares = place.square().sum(1, keepdim=True) + landmarks.square().sum(1)
         return torch.exp(-self.gamma * (squares - 2 * place @ landmarks.T).clamp(min=0))
 
-# %% ../../nbs/papers/00_classic.ipynb #8a228833
+# %% ../../nbs/papers/00_classic.ipynb #9fe19b8b
 class ClassicModel(nn.Module):
     "Hand-made features and a support vector machine, as a module. `as_module` fills it with a fitted pipeline."
 
@@ -477,7 +478,7 @@ class ClassicModel(nn.Module):
     def forward(self, x: Tensor) -> Tensor:  # float [N, C, size, size] in -1..1 -> decision values [N, num_classes]
         return self.head(self.likeness(self.describe(x)))
 
-# %% ../../nbs/papers/00_classic.ipynb #604e744a
+# %% ../../nbs/papers/00_classic.ipynb #d2cb51a3
 def as_module(
     pipeline: Pipeline,  # fitted; as `classic` makes it with "linear", or with a Nystroem step "compare" before it
     in_channels: int = 1,
@@ -506,7 +507,7 @@ def as_module(
             into(getattr(model.likeness, target), values)
     return model.eval()
 
-# %% ../../nbs/papers/00_classic.ipynb #16018027
+# %% ../../nbs/papers/00_classic.ipynb #86329ed6
 def _linear_part(steps: Mapping) -> tuple[np.ndarray, np.ndarray]:  # [D, p], [p]: features @ matrix + offset
     "Scaling and PCA as one matrix and one offset."
     scale, reduce = steps["scale"], steps.get("reduce")
@@ -515,7 +516,7 @@ def _linear_part(steps: Mapping) -> tuple[np.ndarray, np.ndarray]:  # [D, p], [p
     middle = 0 if reduce is None else reduce.mean_
     return matrix, -scale.mean_ @ matrix - (middle @ basis if reduce is not None else 0)
 
-# %% ../../nbs/papers/00_classic.ipynb #9fe8f5a2
+# %% ../../nbs/papers/00_classic.ipynb #4c26f204
 def fitted_machines(
     describe: CellFeatures,
     faces: FaceSet,  # for training
@@ -542,7 +543,7 @@ def fitted_machines(
             yield (f"least-squares SVM, Gaussian kernel, gamma = {gamma:g}, alpha = {alpha:g}",
                    Pipeline([*first, ("compare", compare), ("classify", bent)]))
 
-# %% ../../nbs/papers/00_classic.ipynb #b9bbfda8
+# %% ../../nbs/papers/00_classic.ipynb #39b2cdec
 def record_fer2013(
     features: str,  # a key of FEATURES
     folder: Path,  # where the record goes, e.g. fer_lab/zoo/hog-svm-fer2013
@@ -566,7 +567,7 @@ def record_fer2013(
     keep_record(model, Path(folder), split, settings, reports, {"machine": what, "tried": tried}, selection)
     return reports
 
-# %% ../../nbs/papers/00_classic.ipynb #bb0f4b6d
+# %% ../../nbs/papers/00_classic.ipynb #0aa428ec
 def keep_record(
     model: ClassicModel,
     folder: Path,
@@ -591,7 +592,7 @@ def keep_record(
     for side, report in reports.items():
         report.save(folder / side.removesuffix("_tta"))
 
-# %% ../../nbs/papers/00_classic.ipynb #7007d274
+# %% ../../nbs/papers/00_classic.ipynb #fc9bae25
 def cells_of(
     features: CellFeatures,
     size: int,  # side of the picture in pixels
@@ -613,7 +614,7 @@ def by_cell(model: ClassicModel, values: np.ndarray) -> np.ndarray:  # [..., fea
     side = model.config["size"] // model.describe.features.cell
     return (values @ np.eye(side * side)[cell]).reshape(*values.shape[:-1], side, side)
 
-# %% ../../nbs/papers/00_classic.ipynb #e4c9e050
+# %% ../../nbs/papers/00_classic.ipynb #6778c99b
 def cell_weights(
     model: ClassicModel,  # linear
     faces: FaceSet,  # to know how much each number varies
@@ -633,14 +634,14 @@ def cell_evidence(
     away = describe(faces) - describe(usual).mean(0)
     return by_cell(model, away[:, None] * _weights(model))
 
-# %% ../../nbs/papers/00_classic.ipynb #642e780c
+# %% ../../nbs/papers/00_classic.ipynb #7aefb077
 def _weights(model: ClassicModel) -> np.ndarray:
     if model.config["landmarks"]:
         raise FeatureError("only a linear machine adds up cell by cell; this one compares whole faces with "
                            f"{model.config['landmarks']} landmarks. Take classic(..., \"linear\").")
     return model.head.weight.detach().numpy().astype(float)
 
-# %% ../../nbs/papers/00_classic.ipynb #edd3bcc8
+# %% ../../nbs/papers/00_classic.ipynb #f0ba076e
 def flat(tensor: np.ndarray, axis: int) -> np.ndarray:  # [..., n, ...] -> [n, all the rest]
     "A tensor laid flat along one axis."
     return np.moveaxis(tensor, axis, 0).reshape(tensor.shape[axis], -1)
@@ -659,7 +660,7 @@ def hosvd(tensor: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:  # core; a
         core = times(core, basis.T, axis)
     return core, bases
 
-# %% ../../nbs/papers/00_classic.ipynb #c0dcef01
+# %% ../../nbs/papers/00_classic.ipynb #0c50a61b
 def posed_people(
     people: Sequence[int],  # subjects of the set with seed 1
     strengths: Sequence[float] = (0.3, 0.6, 0.9),
@@ -676,7 +677,7 @@ def posed_people(
                     aus=aus.expand(*shape, -1, -1).reshape(len(who), len(AU_NAMES), 2))
     return render(faces)[0].numpy().reshape(*shape, 1, 48, 48)
 
-# %% ../../nbs/papers/00_classic.ipynb #8227db6c
+# %% ../../nbs/papers/00_classic.ipynb #25fb782d
 class WithoutIdentity(TransformerMixin, BaseEstimator):
     "Features without the directions in which people differ, learned by HOSVD from a full tensor."
 
@@ -692,16 +693,17 @@ class WithoutIdentity(TransformerMixin, BaseEstimator):
         if np.ndim(tensor) != 4 or len(tensor) <= self.directions:
             raise FeatureError("identity is learned from [people, expressions, strengths, features] with more people "
                                f"than the {self.directions} directions to remove; got {list(np.shape(tensor))}.")
-        core, (_, _, _, basis) = hosvd(tensor)
-        people = core[1:self.directions + 1, 0, 0] @ basis.T  # row 0 is the mean person
-        self.people_, self.middle_ = np.linalg.qr(people.T)[0], tensor.mean((0, 1, 2))
+        core, (who, _, _, basis) = hosvd(tensor)
+        people = who @ core[:, 0, 0] @ basis.T  # float [people, features]
+        self.people_ = np.linalg.svd(people - people.mean(0), full_matrices=False)[2][:self.directions].T
+        self.middle_ = tensor.mean((0, 1, 2))
         return self
 
     def transform(self, features: np.ndarray) -> np.ndarray:  # [N, features] -> the same
         away = features - self.middle_
         return features - (away @ self.people_) @ self.people_.T
 
-# %% ../../nbs/papers/00_classic.ipynb #d15f40ec
+# %% ../../nbs/papers/00_classic.ipynb #d40190de
 def what_is_left(
     known: np.ndarray,  # float [people, expressions, strengths, features]: who taught the directions
     new: np.ndarray,  # the same of other people
@@ -718,7 +720,7 @@ def what_is_left(
             "expression, by the nearest mean": float((said == np.arange(len(means))[:, None]).mean()),
             "who, by the nearest picture": float((who[nearest] == who).mean())}
 
-# %% ../../nbs/papers/00_classic.ipynb #19c9efd6
+# %% ../../nbs/papers/00_classic.ipynb #61eab943
 MATTERS = 0.03  # smallest difference in accuracy that would matter
 RIVALS = {"small network": None, "HOG + SVM": "hog", "LBP + SVM": "lbp", "Gabor + SVM": "gabor"}  # name -> features
 TESTS = {  # test set -> how its faces are drawn
@@ -742,7 +744,7 @@ def rivals_plan(
     question = "Does a small network beat hand-made features, and where?"
     return Trial(name, question, tuple(rivals), tuple(TESTS), tuple(range(seeds)), MATTERS, details=details)
 
-# %% ../../nbs/papers/00_classic.ipynb #d0083554
+# %% ../../nbs/papers/00_classic.ipynb #47d2e6b9
 def drawn_faces(n: int, seed: int, domain: str | None = None, intensity: str | None = None) -> FaceSet:
     "Nearly upright faces; without a domain, those of A, B and C mixed."
     draw = lambda n: synthetic_faces(n, seed=seed, pose=UPRIGHT, domain=domain, intensity=intensity,  # noqa: E731
@@ -775,7 +777,7 @@ class RivalsTrial:
         model = as_module(machine.fit(faces, faces.labels)) if machine else self.network(split, seed)
         return {name: evaluate(model, test, rival) for name, test in self.tests.items()}
 
-# %% ../../nbs/papers/00_classic.ipynb #c04c1327
+# %% ../../nbs/papers/00_classic.ipynb #cbc94989
 RECORDS = (rivals_plan("classic-rivals", seeds=5, faces=2000, epochs=20),)
 
 
@@ -790,7 +792,7 @@ def record_trials(
         if plan.name in names:
             run_trial(plan, RivalsTrial(plan, settings), Path(folder) / plan.name, command).save()
 
-# %% ../../nbs/papers/00_classic.ipynb #845a714c
+# %% ../../nbs/papers/00_classic.ipynb #869c8256
 def latency(
     answer: Callable[[np.ndarray], object],  # takes uint8 [n, 1, 48, 48]
     faces: np.ndarray,  # uint8 [N, 1, 48, 48], at least 2
@@ -807,3 +809,127 @@ def latency(
     answer(faces)
     return {"ms for one face": 1000 * float(np.median(alone)),
             "faces a second": len(faces) / (time.perf_counter() - start)}
+
+# %% ../../nbs/papers/00_classic.ipynb #e062fe37
+lbp_patch = Exercise(
+    "lbp_patch", "A pattern by hand",
+    task="""
+    Write `pattern(patch)`: `patch` is an integer array [3, 3]. Look at the eight neighbours of the middle in the
+    order of `RING` (right, upper right, up, and so on, against the clock); no interpolation, the diagonal ones
+    count as they are. Bit k of the answer is 1 if neighbour k is *at least as bright* as the middle. Give back the
+    whole number, 0 to 255.
+    """,
+    stub="""
+    def pattern(patch):
+        "The local binary pattern of the middle of a [3, 3] patch, 0 to 255."
+        raise NotImplementedError("your turn")
+    """,
+    solved="""
+    def pattern(patch):
+        "The local binary pattern of the middle of a [3, 3] patch, 0 to 255."
+        bits = [patch[1 + row, 1 + column] >= patch[1, 1] for row, column in RING]
+        return sum(int(bit) << k for k, bit in enumerate(bits))
+    """,
+    checks={
+        "a bright neighbour on the right": lambda pattern: pattern(np.array([[0, 0, 0], [0, 5, 9], [0, 0, 0]])),
+        "a bright one above": lambda pattern: pattern(np.array([[0, 9, 0], [0, 5, 0], [0, 0, 0]])),
+        "a flat patch": lambda pattern: pattern(np.full((3, 3), 7)),
+        "bytes": lambda pattern: pattern(np.array([[9, 200, 9], [80, 100, 130], [9, 9, 100]], np.uint8)),
+    },
+    wrong=[
+        Slip(">=", ">", "On a flat patch every neighbour is *as bright as* the middle: all bits are 1."),
+        Slip("<< k", "<< 7 - k", "The first neighbour of `RING` is bit 0, worth 1, not 128."),
+        Slip("for row, column in RING", "for column, row in RING",
+             "`RING` holds rows first, then columns: (0, 1) is one to the *right*."),
+        Slip(">= patch[1, 1]", ">= patch.mean()", "The middle is the measure; the mean makes another descriptor."),
+    ],
+    hints=["Which entry of `patch` is neighbour (−1, 1)?", "`1 << k` is the value of bit k.",
+           "Go through `enumerate(RING)` and compare `patch[1 + row, 1 + column]` with `patch[1, 1]`."],
+    given=globals(),
+    keep="Any curve that keeps bright bright leaves this number alone. That is why LBP is a friend of bad light.",
+)
+
+# %% ../../nbs/papers/00_classic.ipynb #189aea31
+hysteresis = Exercise(
+    "hysteresis", "A block that light cannot change",
+    task="""
+    Write `normalised(block)`: `block` is a float array [n], the histograms of a block one after the other. Divide
+    by the length (root of the sum of squares), cut values above 0.2, divide by the *new* length. (No length is zero
+    here.)
+    """,
+    stub="""
+    def normalised(block):
+        "L2-Hys of a block [n]."
+        raise NotImplementedError("your turn")
+    """,
+    solved="""
+    def normalised(block):
+        "L2-Hys of a block [n]."
+        cut = np.minimum(block / np.sqrt((block**2).sum()), 0.2)
+        return cut / np.sqrt((cut**2).sum())
+    """,
+    checks={
+        "normalised([3, 4])": lambda normalised: normalised(np.array([3.0, 4.0])),
+        "one strong edge among weak ones": lambda normalised: normalised(np.array([50.0, 1, 2, 3, 4, 5, 6, 7, 8])),
+        "many equal edges": lambda normalised: normalised(np.full(36, 5.0)),
+    },
+    wrong=[
+        Wrong("""
+        def normalised(block):
+            return np.minimum(block / np.sqrt((block**2).sum()), 0.2)
+        """, "After the cut the length is no longer 1. Divide once more."),
+        Wrong("""
+        def normalised(block):
+            return block / np.sqrt((block**2).sum())
+        """, "Where is the cut at 0.2? Without it one strong edge drowns the others."),
+        Wrong("""
+        def normalised(block):
+            cut = np.minimum(block, 0.2)
+            return cut / np.sqrt((cut**2).sum())
+        """, "Cut *after* the first division: 0.2 is a share of the length, not a grey value."),
+        Slip("np.sqrt((block**2).sum())", "block.sum()", "The length is the root of the sum of squares."),
+    ],
+    hints=["Three steps, in this order: divide, cut, divide.", "`np.minimum(values, 0.2)` cuts."],
+    given=globals(),
+    keep="Multiply `block` by any number and the answer stays: twice the light, the same feature.",
+)
+
+# %% ../../nbs/papers/00_classic.ipynb #15799600
+alias_of = Exercise(
+    "alias_of", "The wave that pixels see",
+    task="""
+    A wave of `length` pixels is sampled at whole pixels. Write `seen(length)`: the length of the longest wave that
+    has the same values at all of them. From two pixels on, a wave is seen as it is. (Lengths of 1, 1/2, 1/3 … do
+    not occur.)
+    """,
+    stub="""
+    def seen(length):
+        "Wavelength in pixels that a picture shows of a wave of this length."
+        raise NotImplementedError("your turn")
+    """,
+    solved="""
+    def seen(length):
+        "Wavelength in pixels that a picture shows of a wave of this length."
+        waves = 1 / length
+        return 1 / abs(waves - round(waves))
+    """,
+    checks={
+        "seen(π / 2)": lambda seen: seen(np.pi / 2),
+        "seen(4)": lambda seen: seen(4.0),
+        "seen(0.7)": lambda seen: seen(0.7),
+        "seen(1.1)": lambda seen: seen(1.1),
+    },
+    wrong=[
+        Slip("return 1 / abs(waves - round(waves))", "return length",
+             "cos(2πx / 1.57) at x = 0, 1, 2 … is also another, longer wave. Which?"),
+        Slip("return 1 / abs", "return abs", "You gave waves per pixel; asked for are pixels per wave."),
+        Slip("round(waves)", "1", "Right between 0.67 and 2 pixels; but a wave of 4 pixels is seen as it is."),
+        Slip("abs(waves - round(waves))", "(waves - int(waves))",
+             "Take the *nearest* whole number of waves per pixel, not the one below: 0.64 is nearer to 1 than to 0."),
+    ],
+    hints=["Count in waves per pixel. Which frequencies differ by a whole number of waves from pixel to pixel?",
+           "0.637 and 0.637 − 1 = −0.363 give the same values; the sign does not matter.",
+           "`round` finds the nearest whole number."],
+    given=globals(),
+    keep="A filter below two pixels is another filter than the one that was written down.",
+)
