@@ -222,7 +222,7 @@ def write_smic(folder: Path) -> Path:
             save_picture(255 - image if camera == "NIR" else image, clip / f"reg_image{number:06d}.bmp")
     return folder
 
-
+# %% ../nbs/library/03_micro.ipynb #5e3eaa8a
 def survey_smic(
     folder: str | Path,
     camera: str = "HS",  # high speed; or "VIS", "NIR"
