@@ -481,6 +481,7 @@ NETWORKS = {  # name in the registry -> its arguments
     "stn": {"localisation": "fc1000", "norm": "batch", "dropout": 0.1},
     "plain": {"widths": (16, 32, 64)},
     "resnet18": {},
+    "multiscale": {"stem": (8, 16), "widths": (8, 24), "dropout": 0.0},
 }
 FLIPS = Augment(flip=0.5, rotate=0, translate=0, scale=0, light=0)
 

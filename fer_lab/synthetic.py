@@ -1351,7 +1351,7 @@ def check_request(size: int, classes: tuple[str, ...], intensity: str | None, do
 def describe(p: FaceParams) -> pd.DataFrame:
     "One row a face: who, how strong, where the head points, how the light falls."
     levels, domains = list(INTENSITIES), list(DOMAINS)
-    columns = {"id": [f"{p.seed}:{i}" for i in p.index.tolist()],
+    columns = {"id": [f"{p.seed}:{i}" for i in p.index.tolist()], "people": "drawn",
                "subject": [f"{p.seed}:S{s:03d}" for s in p.subject.tolist()],
                "intensity": [levels[k] for k in p.level.tolist()], "domain": [domains[k] for k in p.domain.tolist()]}
     for j, name in enumerate(POSE_NAMES):
