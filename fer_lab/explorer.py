@@ -815,7 +815,7 @@ def find_quality(self: Explorer, heaters, wish: Mapping, progress=lambda share: 
     return {"sides": [self._judged(heaters, model, self.x_of(face), wish, progress)
                       for model, face in self.sides(wish)]}
 
-
+# %% ../nbs/library/26_explorer.ipynb #a51fed7c
 @patch
 def _judged(self: Explorer, heaters, model: int, x: Tensor, wish: Mapping, progress, maps=None) -> dict:
     "The figures of one map; `maps` are the map and its twin, where they are known already."
