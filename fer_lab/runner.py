@@ -238,11 +238,12 @@ LIVE = '<p class="quiet">A live widget: open the notebook in JupyterLab.</p>'
 
 
 def for_reading(notebook: nbformat.NotebookNode, target: Path) -> nbformat.NotebookNode:
-    "A copy whose figures and widgets show on a page without a kernel; directives of nbdev are left out."
+    "A copy that shows on a page without a kernel; directives of nbdev and hidden sources (solutions) are left out."
     notebook = nbformat.from_dict(json.loads(json.dumps(notebook)))
     draw = PlotlyFigures(SimpleNamespace(path_=target))
     for cell in (cell for cell in notebook.cells if cell.cell_type == "code"):
         cell.source = re.sub(r"^#\|.*\n?", "", cell.source, flags=re.MULTILINE)
+        cell.metadata["transient"] = {"remove_source": cell.metadata.get("jupyter", {}).get("source_hidden", False)}
         cell.outputs = drop_bars(cell.outputs)
         draw(cell)
         for output in cell.outputs:

@@ -462,7 +462,7 @@ turning = Exercise(
            "Turned clockwise by 90°, the right edge shows what was at the top: θ leads (1, 0) to (0, −1).",
            "The rows of θ are (cos, sin, 0) and (−sin, cos, 0)."],
     given=globals(),
-    keep="A grid that turns clockwise shows a face turned the other way. So, to straighten a head, θ turns *with* it.",
+    keep="A grid that turns clockwise shows a face turned the other way. So, to straighten a head, θ turns with it.",
 )
 
 # %% ../../nbs/papers/06_stn.ipynb #2596b161

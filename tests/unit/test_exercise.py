@@ -1,5 +1,7 @@
 """Exercises: each proven three ways, its cells current in the notebook, its check on the learner's own objects."""
 
+import ast
+import html
 import json
 import re
 from pathlib import Path
@@ -25,9 +27,11 @@ from fer_lab.exercise import (
     exercises_in,
     lessons,
     main,
+    mirroring,
     place,
     tell,
 )
+from fer_lab.runner import notebook_page
 
 NBS = Path(__file__).parent.parent.parent / "nbs"
 NOTEBOOKS = sorted(path for path in NBS.rglob("*.ipynb") if not any(part[0] in "._" for part in path.parts))
@@ -59,11 +63,6 @@ def test_a_check_is_repeatable_and_leaves_the_lessons_chance_alone(exercise):
     assert torch.equal(torch.get_rng_state(), before[0]) and np.random.get_state()[1].tolist() == before[1]
 
 
-@every_exercise
-def test_the_answer_gets_a_name_that_the_lesson_does_not_use(exercise):
-    assert exercise.asked_for not in exercise.given
-
-
 @pytest.mark.parametrize("name", EVERY)
 def test_an_exercise_is_called_as_its_variable(name):
     assert EVERY[name].name == name.rsplit(".")[-1]
@@ -76,6 +75,17 @@ def module_of(notebook):
     return found and found[1]
 
 
+def names_bound_in(cells):
+    "Global names that cells assign, with their repetitions."
+    found = []
+    for part in [part for cell in cells for part in ast.parse(cell.source).body]:
+        if isinstance(part, (ast.FunctionDef, ast.ClassDef)):
+            found.append(part.name)
+        else:
+            found += [n.id for n in ast.walk(part) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)]
+    return found
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=[str(path.relative_to(NBS)) for path in NOTEBOOKS])
 def test_the_learners_cells_are_those_of_the_source(path):
     "Task, stub and check stand behind the source, which is collapsed; `python -m fer_lab.exercise` writes them."
@@ -84,11 +94,13 @@ def test_the_learners_cells_are_those_of_the_source(path):
     sources = [cell for cell in code if SOURCE.search(cell.source)]
     if not sources:
         return
-    mine = exercises_in(MODULES[module_of(notebook)])
+    mine, bound = exercises_in(MODULES[module_of(notebook)]), names_bound_in(code)
     assert sorted(mine) == sorted(SOURCE.search(cell.source)[1] for cell in sources)
     for exercise in mine.values():
         at = [cell.source for cell in notebook.cells].index(exercise.stub)
         assert exercise.task in notebook.cells[at - 1].source
+        for name in (exercise.name, exercise.asked_for):  # a lesson that used them, too, would overwrite the answer
+            assert bound.count(name) == 1, f"the notebook defines {name} more than once"
         assert notebook.cells[at + 1].source == f"{exercise.name}.check()"
     for cell in sources:
         assert cell.metadata["jupyter"]["source_hidden"] and cell.source.startswith("#| export\n")
@@ -103,6 +115,14 @@ def test_no_stored_output_gives_a_solution_away():
         stored = json.dumps([cell.outputs for cell in notebook.cells if cell.cell_type == "code"])
         mine = exercises_in(MODULES[module_of(notebook)]) if module_of(notebook) in MODULES else {}
         assert not [name for name, exercise in mine.items() if json.dumps(exercise.solved)[1:-1] in stored]
+
+
+def test_the_page_of_a_run_leaves_the_sources_out(tmp_path):
+    path = tmp_path / "15_exercise.ipynb"
+    path.write_bytes((NBS / "library" / "15_exercise.ipynb").read_bytes())
+    page = html.unescape(re.sub(r"<[^>]+>", "", notebook_page(path).read_text(encoding="utf-8")))
+    assert mirroring.stub in page and "mirroring.check()" in page
+    assert "moved[:, 0] = width - 1" not in page
 
 
 # ---- the machinery
@@ -171,7 +191,7 @@ def test_a_mistake_is_recognised_in_other_words():
 def test_what_nobody_foresaw_is_told_with_expected_and_got():
     note = said_to("def half(x):\n    return x / 2 if x > 0 else 7")
     assert note.kind == "wrong"
-    assert note.lines == ("Tried `half(-4)`: expected `-2`, got `7`.", "1 of 2 checks pass.")
+    assert note.lines == ("Tried `half(-4)`: expected `-2`, got `7`.", "1 of 2 checks pass. Stuck? `halves.hint()`")
 
 
 def test_a_crash_is_told_with_its_line():
@@ -196,6 +216,12 @@ def test_the_expected_value_is_kept_back_where_it_is_the_answer():
                     checks={"a": lambda half: half["a"], "b": lambda half: half["b"]})
     assert "4321" not in repr(said_to("half = {'a': 1000, 'b': 1234}", parts))
     assert "1234" not in repr(said_to("half = {'a': 4321, 'b': None}", parts))
+
+
+def test_warnings_of_a_known_mistake_are_kept_from_the_learner(recwarn):
+    mistake = Wrong("def half(x):\n    import warnings\n    warnings.warn('not yours')\n    return 9", "nine?")
+    assert said_to("half = lambda x: 8", halving(wrong=[mistake])).kind == "wrong"
+    assert not recwarn.list
 
 
 def test_interrupts_go_through():
@@ -333,8 +359,6 @@ def test_from_stub_to_solution_in_a_real_kernel(tmp_path):
     "A kernel of its own, the exercise of the library, and what a learner does."
     slip = 'def mirrored(points, width):\n    return np.stack([width - points[:, 0], points[:, 1]], 1)'
     crash = "def mirrored(points, width):\n    width = widht\n    return points"
-    from fer_lab.exercise import mirroring
-
     programs = [mirroring.stub, slip, crash, mirroring.solved]
     start = "import numpy as np\nfrom fer_lab.exercise import mirroring"
     cells = [start, *(cell for program in programs for cell in (program, "mirroring.check()"))]
