@@ -24,8 +24,8 @@ from .splits import Split, split_for
 from .trainer import Recipe, Run, Trainer, config_of, epochs_written, new_folder, differences
 
 # %% auto #0
-__all__ = ['ExperimentError', 'recipe_for', 'Experiment', 'unfinished', 'train_and_report', 'report_run', 'figures_of',
-           'evaluate_saved', 'saved_folder']
+__all__ = ['ExperimentError', 'recipe_for', 'callbacks_for', 'Experiment', 'unfinished', 'train_and_report', 'report_run',
+           'figures_of', 'evaluate_saved', 'saved_folder']
 
 # %% ../nbs/library/20_experiment.ipynb #cell-011
 class ExperimentError(LabError, RuntimeError):
@@ -39,16 +39,31 @@ def recipe_for(
     **choices,  # arguments of the paper's recipe function and of the model, e.g. norm="none", warp="input"
 ) -> tuple[dict, Recipe]:  # arguments of the model; how to train it
     "The paper's own recipe for this data set, or the default one."
-    kind = model_class(model)
-    own = getattr(import_module(kind.__module__), f"{settings.dataset}_recipe", lambda: ({}, Recipe()))
+    kind, own = model_class(model), _brought(model, settings, "recipe", lambda: ({}, Recipe()))
     switches, known = set(signature(own).parameters), set(signature(kind).parameters) - {"num_classes"}
-    unknown = sorted(set(choices) - switches - known)
+    known_elsewhere = set(signature(_brought(model, settings, "callbacks", lambda train: [])).parameters) - {"train"}
+    unknown, all_known = sorted(set(choices) - switches - known - known_elsewhere), switches | known | known_elsewhere
     if unknown:
-        raise ExperimentError(f"{model} has no {', '.join(unknown)}. It has: {', '.join(sorted(switches | known))}.")
+        raise ExperimentError(f"{model} has no {', '.join(unknown)}. It has: {', '.join(sorted(all_known))}.")
     arguments, recipe = own(**{key: value for key, value in choices.items() if key in switches})
     arguments |= {key: value for key, value in choices.items() if key in known}
     few = epochs or (1 if settings.budget == "smoke" else recipe.epochs)
     return arguments, replace(recipe, epochs=few, seed=settings.seed)
+
+
+def callbacks_for(
+    model: str,  # a name of the registry
+    settings: Settings,
+    train: FaceSet,  # the training faces
+    **choices,  # as for `recipe_for`; those that are not for the callbacks are passed over
+) -> list:  # for the trainer
+    "What the paper hangs into the training loop for this data set: nothing, or its curriculum."
+    own = _brought(model, settings, "callbacks", lambda train: [])
+    return own(train, **{key: value for key, value in choices.items() if key in signature(own).parameters})
+
+
+def _brought(model: str, settings: Settings, what: str, otherwise: Callable) -> Callable:
+    return getattr(import_module(model_class(model).__module__), f"{settings.dataset}_{what}", otherwise)
 
 # %% ../nbs/library/20_experiment.ipynb #cell-012
 @dataclass(frozen=True)
@@ -95,7 +110,8 @@ def train_and_report(
     arguments, recipe = recipe_for(model, settings, epochs, **choices)
     torch.manual_seed(recipe.seed)
     network = create(model, num_classes=len(faces.classes), **arguments)
-    trainer = Trainer(network, recipe, folder, settings=settings, progress=progress)
+    callbacks = callbacks_for(model, settings, split.train, **choices)
+    trainer = Trainer(network, recipe, folder, callbacks, settings=settings, progress=progress)
     if not folder:
         again = unfinished(settings.runs_dir, model, config_of(trainer, split))
         trainer.folder = again or new_folder(settings.runs_dir, model)

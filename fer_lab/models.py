@@ -37,6 +37,7 @@ class ModelError(LabError, ValueError):
 
 # %% ../nbs/library/16_models.ipynb #cell-006
 REGISTRY: dict[str, str | type[nn.Module]] = {
+    "alexnet": "fer_lab.papers.curriculum:SmallAlexNet",
     "compact": "fer_lab.papers.compact:CompactCNN",
     "plain": "fer_lab.models:PlainStack",
     "resnet18": "fer_lab.models:SmallResNet18",
