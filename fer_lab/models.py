@@ -39,6 +39,7 @@ class ModelError(LabError, ValueError):
 REGISTRY: dict[str, str | type[nn.Module]] = {
     "alexnet": "fer_lab.papers.curriculum:SmallAlexNet",
     "compact": "fer_lab.papers.compact:CompactCNN",
+    "multiscale": "fer_lab.papers.multiscale:MultiScale",
     "plain": "fer_lab.models:PlainStack",
     "resnet18": "fer_lab.models:SmallResNet18",
     "stn": "fer_lab.papers.stn:DeepEmotion",
