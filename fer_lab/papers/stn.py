@@ -4,15 +4,15 @@
 
 # %% auto #0
 __all__ = ['CHANNELS', 'LOCALISATIONS', 'IDENTITY', 'PRIME', 'RANDOM_TURN', 'RANDOM_SHIFT', 'RANDOM_ZOOM', 'CHOICES', 'THETAS',
-           'POSES', 'STN', 'CONTESTANTS', 'MATTERS', 'RIVALS', 'RECORDS', 'feature_path', 'localisation_size',
-           'Localisation', 'grid_by_hand', 'to_pixels', 'read', 'sample_rounded', 'sample_bilinear', 'Sampler',
-           'IdentityTheta', 'dice', 'RandomTheta', 'check_choices', 'head', 'DeepEmotion', 'fer2013_recipe',
-           'synthetic_recipe', 'ThetaWatch', 'jitter_plan', 'JitterTrial', 'record_trials', 'mechanism_verdict',
-           'mechanism_works']
+           'POSES', 'STN', 'CONTESTANTS', 'MATTERS', 'RIVALS', 'RECORDS', 'turning', 'counting', 'reading',
+           'feature_path', 'localisation_size', 'Localisation', 'grid_by_hand', 'to_pixels', 'read', 'sample_rounded',
+           'sample_bilinear', 'Sampler', 'IdentityTheta', 'dice', 'RandomTheta', 'check_choices', 'head', 'DeepEmotion',
+           'fer2013_recipe', 'synthetic_recipe', 'ThetaWatch', 'jitter_plan', 'JitterTrial', 'record_trials',
+           'mechanism_verdict', 'mechanism_works']
 
 # %% ../../nbs/papers/06_stn.ipynb #cell-010
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..augment import Augment, to_float
+from ..exercise import Exercise, Slip
 from ..faceset import FaceSet
 from ..models import ModelError, SmallResNet18, plain_stack_like
 from ..report import Report, evaluate
@@ -401,3 +402,144 @@ def mechanism_works(found: Sequence[Finding], test: str = "wild heads") -> bool 
     if all(verdict == "better" for verdict in both):
         return True
     return None if "we could not tell" in both else False
+
+# %% ../../nbs/papers/06_stn.ipynb #c9ff41c2
+def _dot_goes(theta: Tensor) -> str:
+    "Where a bright dot in the middle of the right edge is seen through theta."
+    picture = torch.zeros(1, 1, 5, 5)
+    picture[..., 2, 4] = 1
+    row, column = divmod(Sampler()(picture, theta[None]).flatten().argmax().item(), 5)
+    return {(2, 4): "right", (4, 2): "bottom", (2, 0): "left", (0, 2): "top"}.get((row, column), "elsewhere")
+
+
+def _value(read: Callable, at: float) -> Tensor:
+    "What a sampler reads at a position of the row 10, 20, 40, 80."
+    return read(torch.tensor([10.0, 20.0, 40.0, 80.0]), torch.tensor(at))
+
+
+def _slope(read: Callable, at: float) -> float | str:
+    "How fast that value changes with the position."
+    x = torch.tensor(at, requires_grad=True)
+    value = read(torch.tensor([10.0, 20.0, 40.0, 80.0]), x)
+    if not (isinstance(value, Tensor) and value.requires_grad):
+        return "no way back from the value to x"
+    return torch.autograd.grad(value, x)[0].item()
+
+# %% ../../nbs/papers/06_stn.ipynb #26f0367c
+turning = Exercise(
+    "turning", "Turn the face",
+    task="""
+    Write `turned_by(degrees)`: the θ, a float tensor [2, 3], with which the *face* in the output appears turned
+    **clockwise** by so many degrees about the middle of the picture. Remember in which direction θ maps, and that y
+    points down.
+    """,
+    stub="""
+    def turned_by(degrees):
+        "Theta [2, 3] that shows the face turned clockwise."
+        raise NotImplementedError("your turn")
+    """,
+    solved="""
+    def turned_by(degrees):
+        "Theta [2, 3] that shows the face turned clockwise."
+        angle = torch.deg2rad(torch.tensor(float(degrees)))
+        cos, sin, zero = angle.cos(), angle.sin(), torch.tensor(0.0)
+        return torch.stack([cos, sin, zero, -sin, cos, zero]).view(2, 3)
+    """,
+    checks={
+        "turned_by(30)": lambda turned_by: turned_by(30),
+        "where a dot at the right edge goes with turned_by(90)": lambda turned_by: _dot_goes(turned_by(90)),
+    },
+    wrong=[
+        Slip("sin, zero, -sin, cos", "-sin, zero, sin, cos", "This turns the grid clockwise, so that what it reads "
+             "appears turned the other way. θ leads from the output to the input."),
+        Slip("torch.deg2rad(torch.tensor(float(degrees)))", "torch.tensor(float(degrees))",
+             "`cos` and `sin` count in radians, and the argument is in degrees."),
+        Slip("zero, -sin, cos", "zero, sin, cos", "No turn: its determinant is cos² − sin². Look at the signs."),
+        Slip("[cos, sin, zero, -sin, cos, zero]).view(2, 3)", "[cos, sin, -sin, cos]).view(2, 2)",
+             "The turn is there; the third column, the shift, is missing. Here it is zero."),
+    ],
+    hints=["Where must the output point (1, 0), the middle of the right edge, read?",
+           "Turned clockwise by 90°, the right edge shows what was at the top: θ leads (1, 0) to (0, −1).",
+           "The rows of θ are (cos, sin, 0) and (−sin, cos, 0)."],
+    given=globals(),
+    keep="A grid that turns clockwise shows a face turned the other way. So, to straighten a head, θ turns *with* it.",
+)
+
+# %% ../../nbs/papers/06_stn.ipynb #2596b161
+counting = Exercise(
+    "counting", "Count with a pencil",
+    task="""
+    Write `numbers_in(kernels, reaching)`: how many numbers the localisation path learns. `kernels` holds the sides of
+    its two kernels, such as `(3, 3)`; `reaching` is how many numbers reach its first linear layer. The picture is grey;
+    the convolutions have 8 and 10 channels, the linear layers 32 and 6 outputs. Count weights *and* biases.
+    """,
+    stub="""
+    def numbers_in(kernels, reaching):
+        "Parameters of the localisation path."
+        raise NotImplementedError("your turn")
+    """,
+    solved="""
+    def numbers_in(kernels, reaching):
+        "Parameters of the localisation path."
+        first, second = kernels
+        convolutions = (first * first * 1 + 1) * 8 + (second * second * 8 + 1) * 10
+        return convolutions + (reaching + 1) * 32 + (32 + 1) * 6
+    """,
+    checks={
+        "numbers_in((3, 3), 1000)": lambda numbers_in: numbers_in((3, 3), 1000),
+        "numbers_in((7, 5), 640)": lambda numbers_in: numbers_in((7, 5), 640),
+    },
+    wrong=[
+        Slip(" + 1)", ")", "These are the weights. Each channel, and each output of a linear layer, also has a bias."),
+        Slip("second * second * 8", "second * second", "A kernel of the second convolution looks at all 8 channels of "
+             "the first."),
+        Slip("first * first * 1 + 1) * 8 + (second * second * 8", "first * 1 + 1) * 8 + (second * 8",
+             "A kernel has two sides: 3×3 are nine weights for each channel it looks at."),
+        Slip(" + (32 + 1) * 6", "", "The layer that gives the six numbers of θ is missing."),
+    ],
+    hints=["A convolution learns, for each output channel, one kernel for each input channel, and one bias.",
+           "First convolution: (3·3·1 + 1)·8 = 80. The second looks at 8 channels.",
+           "A linear layer from n to m numbers learns (n + 1)·m."],
+    given=globals(),
+    keep="33,040 with 1000 inputs, 3,920 with 90: nearly all of it is the first linear layer. What “90” means matters.",
+)
+
+# %% ../../nbs/papers/06_stn.ipynb #1b086a0e
+reading = Exercise(
+    "reading", "Read between two pixels",
+    task="""
+    Why does bilinear sampling teach θ, and rounding does not? Build it in one dimension. Write `read_row(row, x)`:
+    `row` is a float tensor [W], `x` a tensor with one number, a position (0 is the centre of the first pixel). Between
+    two pixels the value is mixed of both by nearness; what lies outside the row counts as 0. The gradient must find its
+    way back to `x`.
+    """,
+    stub="""
+    def read_row(row, x):
+        "The value of a row of pixels at position x, 0 outside."
+        raise NotImplementedError("your turn")
+    """,
+    solved="""
+    def read_row(row, x):
+        "The value of a row of pixels at position x, 0 outside."
+        left, value = x.floor(), 0 * x
+        for pixel in (left, left + 1):
+            if 0 <= pixel < len(row):
+                value = value + (1 - (x - pixel).abs()) * row[int(pixel)]
+        return value
+    """,
+    checks={f"position {at:g}": lambda read_row, at=at: _value(read_row, at) for at in (1.25, 2.0, -0.5, 3.5, 9.0)}
+    | {"the gradient at 2.25": lambda read_row: _slope(read_row, 2.25)},
+    wrong=[
+        Slip("(1 - (x - pixel).abs())", "(x.round() == pixel)", "This rounds. The value jumps from pixel to pixel and "
+             "stands still in between: there is nothing that a gradient could say."),
+        Slip("left, value = x.floor(), 0 * x", "x = x.item(); left, value = x // 1, 0 * x", "The values are right, but "
+             "autograd lost the trace of `x`: `item`, `float` and `int` make plain numbers. Stay with tensors."),
+        Slip("(1 - (x - pixel).abs())", "(x - pixel).abs()", "The nearer pixel should count more. Yours counts less."),
+        Slip("if 0 <= pixel <", "if pixel <", "At −0.5 the left neighbour is pixel −1, and `row[-1]` is the last."),
+    ],
+    hints=["Which two pixels are the neighbours of 1.25, and how much does each count?",
+           "The weight of a pixel is 1 − |x − pixel|.",
+           "Take `x.floor()` and the one after it, skip those outside, and never turn `x` into a plain number."],
+    given=globals(),
+    keep="The gradient at 2.25 is 80 − 40, the difference of the two neighbours: all that θ ever hears of a picture.",
+)
