@@ -279,8 +279,8 @@ def test_notes_are_escaped_and_say_their_kind_in_words():
     assert "Wrong, and here is why" in page and 'role="note"' in page
 
 
-def test_tell_names_what_was_tried():
-    assert tell("the leftmost pixel", None, 1, 2).startswith("Tried the leftmost pixel: expected `2`")
+def test_it_says_what_was_tried():
+    assert tell("the leftmost pixel", None, 1, 2).startswith("The leftmost pixel: expected `2`")
 
 
 def test_placing_keeps_what_is_there(tmp_path):
