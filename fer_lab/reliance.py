@@ -48,8 +48,8 @@ __all__ = ['NEIGHBOURS', 'TEN', 'RIVALS', 'CEILINGS', 'RULES', 'BYSTANDERS', 'MA
            'deletion', 'best_order', 'marks', 'baselines', 'dice', 'map_of', 'oracle', 'deletion_oracle', 'greyed',
            'imputed', 'pixel_deletion', 'painted_over', 'Exam', 'examine', 'stamped', 'RuleFaces', 'rule_faces',
            'heat_share', 'rule_shares', 'rule_reliance', 'follow', 'Setup', 'trained', 'drawn', 'expression_faces',
-           'rule_networks', 'Plan', 'packed', 'unpacked', 'Record', 'run_plan', 'record', 'records', 'load_reliance',
-           'in_words', 'networks_needed', 'sane', 'verdict']
+           'rule_networks', 'Plan', 'packed', 'unpacked', 'Record', 'run_plan', 'finished', 'record', 'records',
+           'load_reliance', 'in_words', 'networks_needed', 'sane', 'verdict']
 
 # %% ../nbs/library/27_reliance.ipynb #5db52c46
 class RelianceError(LabError, ValueError):
@@ -532,6 +532,7 @@ class Setup:
     arguments: Mapping  # of its class
     lr: float = 4e-3
     longer: float = 1  # times as many epochs
+    intensity: str | None = None  # of the expressions it learns from; None: all. Strong ones are easier to begin with
 
 
 NETWORKS = {  # name in the registry -> setup
@@ -599,8 +600,9 @@ class Plan:
     few: int  # of them, for the twins and for likeness
     methods: tuple[str, ...] = TEN
     rule_network: str = "stn"
+    rule_faces: int = 800  # to train on
     rule_seeds: tuple[int, ...] = (0,)
-    rule_epochs: int = 8
+    rule_epochs: int = 6
     rule_examined: int = 30
 
     @property
@@ -634,7 +636,8 @@ def _line_of(network: str, seed: int, exam: Exam, more: Mapping[str, Mapping[str
 
 def _examined(plan: Plan, network: str, seed: int, settings: Settings | None) -> dict:
     "Train one network on expressions and examine it."
-    model = trained(network, expression_faces(plan.faces, 1000 + seed), plan.epochs, seed, FLIPS, settings)
+    faces = expression_faces(plan.faces, 1000 + seed, NETWORKS[network].intensity)
+    model = trained(network, faces, plan.epochs, seed, FLIPS, settings)
     accuracy = {level: evaluate(model, expression_faces(300, TESTED, level), network).war for level in INTENSITIES}
     faces = variants(drawn(plan.examined, EXAMINED))
     exam = examine(model, faces, plan.methods, seed, plan.few)
@@ -644,7 +647,7 @@ def _examined(plan: Plan, network: str, seed: int, settings: Settings | None) ->
 
 def _moved(plan: Plan, seed: int, settings: Settings | None) -> dict:
     "Train one network on each rule and see where the heat goes."
-    networks = rule_networks(plan.rule_network, plan.faces, plan.rule_epochs, seed, settings)
+    networks = rule_networks(plan.rule_network, plan.rule_faces, plan.rule_epochs, seed, settings)
     faces, test = rule_faces(plan.rule_examined, EXAMINED), rule_faces(300, TESTED)
     accuracy = {rule: evaluate(model, test.faces(rule), rule).war for rule, model in networks.items()}
     shares = rule_shares(networks, faces, plan.methods, seed)
@@ -676,9 +679,10 @@ class Record:
         "Where the numbers come from."
         machine, parts = self.made["environment"], [part["made"] for part in (*self.runs, *self.rules)]
         hardware = machine["processor"] if machine["accelerator"] == "none" else machine["accelerator"]
-        days = sorted({part["date"][:10] for part in parts})
+        days, planned = sorted({part["date"][:10] for part in parts}), len(self.plan.networks) * len(self.plan.seeds)
         said = ["recorded" if self.recorded else "run live", " to ".join(dict.fromkeys([days[0], days[-1]])),
-                f"{len(self.runs)} networks", f"{len(self.people)} faces",
+                f"{len(self.runs)} of {planned} networks" if len(self.runs) < planned else f"{len(self.runs)} networks",
+                f"{len(self.people)} faces",
                 f"{self.minutes:.0f} processor minutes", hardware, f"threads: {machine['threads']}",
                 f"torch {machine['torch']}", f"revision {', '.join(sorted({part['revision'] for part in parts}))}"]
         return " · ".join(said + ([f"command: {self.made['command']}"] if self.made["command"] else []))
@@ -693,18 +697,28 @@ def run_plan(
     "Compute what is missing of a plan. Raises `RelianceError` if the folder holds another one."
     folder = Path(folder)
     _same_plan(plan, folder)
-    jobs = {f"{network}-{seed}": lambda network=network, seed=seed: _examined(plan, network, seed, settings)
-            for seed in plan.seeds for network in plan.networks if network in model_names()}
-    runs = len(jobs)
-    jobs |= {f"rules-{seed}": lambda seed=seed: _moved(plan, seed, settings) for seed in plan.rule_seeds}
-    for name, job in jobs.items():
+    for name, job in _jobs(plan, settings).items():
         if not (folder / f"{name}.json").exists():
             write_atomic(folder / f"{name}.json", json.dumps(_with_origin(job)))
-    done = [json.loads((folder / f"{name}.json").read_text(encoding="utf-8")) for name in jobs]
+    return finished(plan, folder, command)
+
+
+def finished(plan: Plan, folder: Path, command: str = "") -> Record:
+    "What a folder holds of a plan so far."
+    _same_plan(plan, Path(folder))
+    paths = [Path(folder) / f"{name}.json" for name in _jobs(plan, None)]
+    parts = [json.loads(path.read_text(encoding="utf-8")) for path in paths if path.exists()]
     p = variants(drawn(plan.examined, EXAMINED)).params
-    facts = (p.subject.numpy(), p.label.numpy(), p.level.numpy())
+    runs, rules = (tuple(part for part in parts if ("network" in part) == kind) for kind in (True, False))
     made = {"command": command, "environment": environment()}
-    return Record(plan, *facts, tuple(done[:runs]), tuple(done[runs:]), made)
+    return Record(plan, p.subject.numpy(), p.label.numpy(), p.level.numpy(), runs, rules, made)
+
+
+def _jobs(plan: Plan, settings: Settings | None) -> dict[str, Callable[[], dict]]:
+    "The parts of a plan by name; networks that the registry does not know are left out."
+    jobs = {f"{network}-{seed}": lambda network=network, seed=seed: _examined(plan, network, seed, settings)
+            for seed in plan.seeds for network in plan.networks if network in model_names()}
+    return jobs | {f"rules-{seed}": lambda seed=seed: _moved(plan, seed, settings) for seed in plan.rule_seeds}
 
 
 def _with_origin(job: Callable[[], dict]) -> dict:
@@ -725,8 +739,8 @@ def _same_plan(plan: Plan, folder: Path) -> None:
                             "take another folder, or delete that one.")
 
 # %% ../nbs/library/27_reliance.ipynb #bb8619f8
-RECORD = Plan("expressions", ("stn", "plain", "compact", "alexnet", "multiscale"), (0, 1, 2), 3000, epochs=8,
-              examined=76, few=16, rule_seeds=(0, 1, 2, 3))
+RECORD = Plan("expressions", ("stn", "plain", "compact", "alexnet", "multiscale"), (0, 1, 2), 1500, epochs=9,
+              examined=60, few=8, rule_seeds=(0, 1, 2), rule_examined=24)
 
 
 def record(folder: Path) -> Path:  # unfinished parts are kept in the folder; returns the file
