@@ -600,9 +600,9 @@ class Plan:
     few: int  # of them, for the twins and for likeness
     methods: tuple[str, ...] = TEN
     rule_network: str = "stn"
-    rule_faces: int = 800  # to train on
+    rule_faces: int = 1500  # to train on
     rule_seeds: tuple[int, ...] = (0,)
-    rule_epochs: int = 6
+    rule_epochs: int = 8
     rule_examined: int = 30
 
     @property
@@ -671,8 +671,9 @@ class Record:
 
     @property
     def minutes(self) -> float:
-        "Processor time of all parts."
-        return sum(part["made"]["processor_seconds"] for part in (*self.runs, *self.rules)) / 60
+        "The sum of the parts' own times; processor time where it is known."
+        parts = [part["made"] for part in (*self.runs, *self.rules)]
+        return sum(part.get("processor_seconds", part["seconds"]) for part in parts) / 60
 
     @property
     def label(self) -> str:
@@ -683,7 +684,7 @@ class Record:
         said = ["recorded" if self.recorded else "run live", " to ".join(dict.fromkeys([days[0], days[-1]])),
                 f"{len(self.runs)} of {planned} networks" if len(self.runs) < planned else f"{len(self.runs)} networks",
                 f"{len(self.people)} faces",
-                f"{self.minutes:.0f} processor minutes", hardware, f"threads: {machine['threads']}",
+                f"{self.minutes:.0f} min", hardware, f"threads: {machine['threads']}",
                 f"torch {machine['torch']}", f"revision {', '.join(sorted({part['revision'] for part in parts}))}"]
         return " · ".join(said + ([f"command: {self.made['command']}"] if self.made["command"] else []))
 
@@ -740,7 +741,7 @@ def _same_plan(plan: Plan, folder: Path) -> None:
 
 # %% ../nbs/library/27_reliance.ipynb #bb8619f8
 RECORD = Plan("expressions", ("stn", "plain", "compact", "alexnet", "multiscale"), (0, 1, 2), 1500, epochs=9,
-              examined=60, few=8, rule_seeds=(0, 1, 2), rule_examined=24)
+              examined=60, few=8, rule_seeds=(0, 1, 2, 3))
 
 
 def record(folder: Path) -> Path:  # unfinished parts are kept in the folder; returns the file
