@@ -1078,7 +1078,7 @@ def _page(self: Explorer, faces: Sequence[int], methods: Sequence[str], stored: 
     traits = {name: getattr(self, name) for name in sorted({*sum(ASKED.values(), ()), *PAGE_STATE})}
     traits |= _chosen(self, faces, methods, stored[0, faces[0]]["heat"])
     networks = {pair: squeezed(_lean_json(one["network"]).encode()) for pair, one in stored.items()}
-    left = room - len(_with_data(traits, {})) - sum(map(len, networks.values())) - 1000
+    left = room - len(_with_data(traits, {})) - sum(map(len, networks.values())) - 3000
     note = fit_heat([(heat, order) for one, order in zip(stored.values(), orders, strict=True)
                      for heat in one["heat"].values()], max(int(0.6 * left), 0))
     heats = {pair: one["heat"] for pair, one in stored.items()}
