@@ -182,7 +182,12 @@ def data_check(dataset: Annotated[Datasets, typer.Argument(help="Which data set.
     for title, table in tables.items():
         frame = table.rename_axis(table.index.name or "").reset_index()
         rows = frame.astype(str).to_numpy().tolist()
-        console.print(f"[italic]{escape(title)}[/]", grid(frame.columns, rows) if rows else "none", "", sep="\n")
+        console.print(f"[italic]{escape(title)}[/]")
+        if rows and table.index.name == "file":
+            console.print(escape("\n".join(": ".join(row) for row in rows)), soft_wrap=True)  # paths in one piece
+        else:
+            console.print(grid(frame.columns, rows) if rows else "none")
+        console.print()
     console.print(escape(found.verdict), soft_wrap=True)
     raise typer.Exit(0 if found.complete else 1)
 

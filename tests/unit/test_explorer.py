@@ -53,7 +53,7 @@ class Frames(nn.Module):
 
     def __init__(self, classes=3):
         super().__init__()
-        self.config = {}
+        self.config = {"classes": classes}
         self.inspect = {"memory": "gru"}
         self.conv, self.relu = nn.Conv2d(1, 4, 3, padding=1), nn.ReLU()
         self.gru, self.head = nn.GRU(4, 8, batch_first=True), nn.Linear(8, classes)
