@@ -16,7 +16,7 @@ help:
 	@echo "make lab      JupyterLab at the home notebook"
 	@echo "make test     everything CI checks"
 	@echo "make docs     the pages, in _docs/ (needs Quarto)"
-	@echo "make bench    speed and memory of reading FER2013 and of the engine"
+	@echo "make bench    speed and memory: reading FER2013, drawing faces, HOG, a click in the explorer"
 	@echo "make setup    only install, into .venv        make clean    remove what was built, but not .venv, runs/ or data/"
 	@echo "For maintainers: make outputs (execute and store outputs, ONLY=stn for one), make readme (README.md from nbs/index.ipynb)"
 

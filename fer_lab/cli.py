@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterable, Mapping
 from contextlib import contextmanager
 from enum import StrEnum
@@ -62,7 +63,9 @@ class LabGroup(TyperGroup):
             if hasattr(stream, "reconfigure"):
                 stream.reconfigure(errors="replace")  # a Windows console may not know ✓
         try:
-            return super().invoke(ctx)
+            with warnings.catch_warnings():
+                warnings.showwarning = lambda message, *_: complain(f"warning: {message}")
+                return super().invoke(ctx)
         except (LabError, OSError) as error:
             if os.environ.get("FER_LAB_DEBUG") or getattr(error, "errno", 0) == errno.EPIPE:
                 raise
@@ -103,11 +106,11 @@ Seed = Annotated[int | None, typer.Option(help="Where chance starts.", rich_help
 Device = Annotated[str | None, typer.Option(help="What computes: auto, cpu, cuda, mps.", rich_help_panel=SETTING)]
 
 # %% ../nbs/library/22_cli.ipynb #cell-012
-def grid(head: Iterable[str], rows: Iterable[Iterable[str]], title: str | None = None) -> Table:
+def grid(head: Iterable[str], rows: Iterable[Iterable[str]]) -> Table:
     "A plain table; cells are text, not markup."
-    table = Table(box=None, title=title, title_justify="left", pad_edge=False, padding=(0, 3, 0, 0), header_style="dim")
+    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="dim")
     for name in head:
-        table.add_column(name, overflow="fold")
+        table.add_column(str(name), overflow="fold")
     for row in rows:
         table.add_row(*(escape(str(cell)) for cell in row))
     return table
@@ -123,11 +126,15 @@ def settings_command(dataset: Dataset = None, budget: Budget = None, data_dir: D
       fer-lab settings
       FER_LAB_BUDGET=smoke fer-lab settings
     """
-    from fer_lab.settings import explain_choices, settings_rows
+    from fer_lab.settings import choose_device, explain_choices, find_settings, settings_rows
 
     found = load_settings(dataset=dataset, budget=budget, data_dir=data_dir, seed=seed, device=device)
-    out().print(grid(("setting", "value", "from"), settings_rows(found)), "",
-                grid(("chosen", "", "because"), explain_choices(found)), sep="\n")
+    console, file = out(), find_settings(Path.cwd())
+    console.print(grid(("setting", "value", "from"), settings_rows(found)), "",
+                  grid(("chosen", "", "because"), explain_choices(found)), "", sep="\n")
+    console.print(escape(f"settings file: {file or 'none in this folder or above it; these are the defaults'}"),
+                  soft_wrap=True)
+    choose_device(found)  # one that was asked for and is not there is an error
 
 # %% ../nbs/library/22_cli.ipynb #cell-017
 data_app = typer.Typer(no_args_is_help=True, help="What data there is, and whether it is sound.")
@@ -144,8 +151,12 @@ def data_list(data_dir: DataDir = None) -> None:
     """
     from fer_lab.readers import list_datasets
 
-    table = list_datasets(load_settings(data_dir=data_dir)).reset_index()
-    out().print(grid(table.columns, table.astype(str).to_numpy().tolist()))
+    table, console = list_datasets(load_settings(data_dir=data_dir)).reset_index(), out()
+    ways = table.pop("how to get it")
+    console.print(grid(table.columns, table.astype(str).to_numpy().tolist()), "\nHow to get them", sep="\n")
+    for name, way in zip(table.dataset, ways):
+        if way:
+            console.print(escape(f"{name:<12}{way}"), soft_wrap=True)  # an address stays in one piece
 
 # %% ../nbs/library/22_cli.ipynb #cell-018
 @data_app.command("check")
@@ -169,8 +180,9 @@ def data_check(dataset: Annotated[Datasets, typer.Argument(help="Which data set.
         leaks = split_for(load_dataset(dataset, settings), settings.seed).leaks()
         tables["The same on two sides of the split"] = leaks.set_index("rule")
     for title, table in tables.items():
-        frame = table.reset_index()
-        console.print(grid(map(str, frame.columns), frame.astype(str).to_numpy().tolist(), title), "", sep="\n")
+        frame = table.rename_axis(table.index.name or "").reset_index()
+        rows = frame.astype(str).to_numpy().tolist()
+        console.print(f"[italic]{escape(title)}[/]", grid(frame.columns, rows) if rows else "none", "", sep="\n")
     console.print(escape(found.verdict), soft_wrap=True)
     raise typer.Exit(0 if found.complete else 1)
 
@@ -259,6 +271,8 @@ def train(
     choice: Annotated[list[str] | None, typer.Option(
         "--set", metavar="KEY=VALUE", help="An argument of the recipe or the model; may be repeated.")] = None,
     test: Annotated[bool, typer.Option(help="Open the test set at the end. Not while recipes are tried.")] = True,
+    skip_faulty: Annotated[bool, typer.Option(
+        "--skip-faulty", help="Leave out files that cannot be used, with a warning.")] = False,
     out_dir: Annotated[Path | None, typer.Option(
         "--out", help="Folder of the run. Default: the newest unfinished one of the same kind, or a new one.")] = None,
 ) -> None:
@@ -273,7 +287,8 @@ def train(
       fer-lab train stn --set norm=none --epochs 10 --no-test --out runs/stn-without-norm
     """
     settings = load_settings(dataset=dataset, budget=budget, data_dir=data_dir, seed=seed, device=device)
-    _train(model, settings, out_dir, choice or [], epochs=epochs, tta={"flip": "flip"}.get(tta), test=test)
+    _train(model, settings, out_dir, choice or [], epochs=epochs, tta={"flip": "flip"}.get(tta), test=test,
+           skip_faulty=skip_faulty)
 
 # %% ../nbs/library/22_cli.ipynb #cell-027
 def _train(model: str, settings: Settings, folder: Path | None, words: list[str], **choices) -> None:

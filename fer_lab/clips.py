@@ -5,6 +5,7 @@
 # %% ../nbs/library/03_clips.ipynb #cell-003
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,14 +13,15 @@ import numpy as np
 from .faceset import BASIC6, CKPLUS7, CREMAD6, FaceSet
 from .pictures import (
     Crop, DataError, Item, Survey, by_name, class_number, drawn_clip, entries, file_fault, find_below, list_pictures,
-    no_data, save_picture, squared, whole)
+    frame_gap, no_data, save_picture, squared, whole)
 from .settings import short_path
 
 # %% auto #0
 __all__ = ['CKPLUS_CODES', 'CKPLUS_FRAME', 'CKPLUS_FPS', 'OULU_LIGHTS', 'OULU_CAMERAS', 'OULU_FPS', 'CREMAD_CODES',
            'CREMAD_SENTENCES', 'CREMAD_LEVELS', 'CLIPS', 'CREMAD_CLIP', 'SPEECH', 'CLIP_FRAMES', 'write_ckplus',
-           'ckplus_label', 'ckplus_aus', 'survey_ckplus', 'ckplus_item', 'read_ckplus', 'write_oulu', 'survey_oulu',
-           'read_oulu', 'open_cv', 'write_cremad', 'clip_frames', 'survey_cremad', 'read_cremad']
+           'ckplus_label', 'ckplus_aus', 'survey_ckplus', 'ckplus_item', 'read_ckplus', 'write_oulu', 'oulu_homes',
+           'survey_oulu', 'oulu_meta', 'read_oulu', 'open_cv', 'write_cremad', 'clip_frames', 'survey_cremad',
+           'read_cremad']
 
 # %% ../nbs/library/03_clips.ipynb #cell-007
 CKPLUS_CODES = ("neutral", "anger", "contempt", "disgust", "fear", "happiness", "sadness", "surprise")
@@ -79,7 +81,7 @@ def survey_ckplus(folder: str | Path) -> Survey:
     images, emotions = (find_below(folder, name) for name in ("cohn-kanade-images", r"Emotion"))
     if images is None or emotions is None:
         raise no_data(folder, "CK+ with its sequences", "cohn-kanade-images/S005/001/S005_001_00000011.png and "
-                      "Emotion/S005/001/S005_001_00000011_emotion.txt (the CK+48 folders are read by read_ck48)")
+                      "Emotion/S005/001/S005_001_00000011_emotion.txt (the CK+48 folders are the data set ck48)")
     beside = {name: find_below(folder, name) for name in ("FACS", "Landmarks")}
     for sequence in (path for person in entries(images) for path in entries(person) if path.is_dir()):
         frames = [(path, int(name[3])) for path, name in by_name(
@@ -87,13 +89,13 @@ def survey_ckplus(folder: str | Path) -> Survey:
         try:
             if not frames:
                 raise DataError(f"{short_path(sequence)} holds no frames.")
+            if gap := frame_gap((number for _, number in frames), first=1):
+                raise DataError(f"{short_path(sequence)}: {gap}")
             items.append(ckplus_item(sequence, frames, emotions, **beside))
         except DataError as error:
             faults[sequence] = str(error)
     missing = tuple(f"{name} (optional)" for name, path in beside.items() if path is None)
-    given = sum(item.label >= 0 for item in items)
-    notes = (f"{given} of {len(items)} sequences have a label",)
-    return Survey("ckplus", CKPLUS7, folder, items, faults, missing, notes)
+    return Survey("ckplus", CKPLUS7, folder, items, faults, missing)
 
 # %% ../nbs/library/03_clips.ipynb #cell-014
 def ckplus_item(sequence: Path, frames: list[tuple[Path, int]], emotions: Path, FACS: Path | None,
@@ -102,6 +104,9 @@ def ckplus_item(sequence: Path, frames: list[tuple[Path, int]], emotions: Path, 
     who, number = sequence.parent.name, sequence.name
     labels = [path for path in entries(emotions / who / number) if path.name.endswith("_emotion.txt")]
     files, numbers = zip(*frames)
+    if labels and not labels[0].name.endswith(f"_{numbers[-1]:08d}_emotion.txt"):
+        raise DataError(f"{short_path(labels[0])} names another frame than the last one here, {numbers[-1]}: "
+                        "the peak is missing, or frames of another copy were mixed in.")
     meta = {"id": f"{who}/{number}", "subject": who, "sequence": number, "frame": numbers[0], "onset": 0,
             "apex": len(files) - 1, "fps": CKPLUS_FPS}
     if FACS and (coded := entries(FACS / who / number)):
@@ -121,46 +126,69 @@ OULU_FPS = 25.0
 
 
 def write_oulu(folder: Path) -> Path:
-    "Drawn faces in Oulu-CASIA's layout: two people, two expressions, cropped faces under strong light."
-    for i, (who, word) in enumerate((w, e) for w in ("P001", "P051") for e in ("Anger", "Happiness")):
+    "Drawn faces in Oulu-CASIA's layout: two people and expressions in strong light, one in dark and weak light."
+    clips = [("PreProcess_Img/VL_Acropped/Strong", w, e) for w in ("P001", "P051") for e in ("Anger", "Happiness")]
+    clips += [("PreProcess_Img/NI_Acropped/Dark", "P001", "Anger"), ("OriginalImg/VL/Weak", "P001", "Anger")]
+    for i, (home, who, word) in enumerate(clips):
         images = drawn_clip(word.lower(), int(who[1:]), (0, 0.5, 1), number=i, channels=3)[0]
         for frame, image in enumerate(images):
-            save_picture(image, folder / f"PreProcess_Img/VL_Acropped/Strong/{who}/{word}/{frame:03d}.jpeg")
+            wide = np.pad(image, ((6, 6), (16, 16), (0, 0)), mode="edge") if "Original" in home else image
+            save_picture(wide, folder / home / who / word / f"{frame:03d}.jpeg")
     return folder
 
 # %% ../nbs/library/03_clips.ipynb #cell-022
-def survey_oulu(
-    folder: str | Path,
-    camera: str = "VL",  # visible light, or "NI", near infrared
-    light: str = "Strong",  # or "Dark", "Weak"
-) -> Survey:
-    "Oulu-CASIA's sequences of one camera and one light."
-    if camera not in OULU_CAMERAS or light not in OULU_LIGHTS:
+def oulu_homes(
+    folder: Path,
+    cameras: Sequence[str],  # of "VL", visible light, and "NI", near infrared
+    lights: Sequence[str],  # of "Strong", "Dark", "Weak"
+) -> dict[str, Path | None]:  # "VL-Strong" and so on -> folder of the people, None where it is not there
+    "Where each camera and light lies; the cropped faces where they are there."
+    if not set(cameras) <= set(OULU_CAMERAS) or not set(lights) <= set(OULU_LIGHTS):
         raise DataError(f"Oulu-CASIA has the cameras {', '.join(OULU_CAMERAS)} and the lights "
-                        f"{', '.join(OULU_LIGHTS)}; got {camera!r}, {light!r}.")
+                        f"{', '.join(OULU_LIGHTS)}; got {', '.join(cameras)} and {', '.join(lights)}.")
+    places = {camera: [find_below(folder, name, 4) for name in (f"{camera}_Acropped", camera)] for camera in cameras}
+    return {f"{camera}-{light}": next((place / light for place in places[camera] if place and (place / light).is_dir()),
+                                      None) for camera in cameras for light in lights}
+
+
+def survey_oulu(folder: str | Path, cameras: Sequence[str] = OULU_CAMERAS,
+                lights: Sequence[str] = OULU_LIGHTS) -> Survey:
+    "Oulu-CASIA's sequences of those cameras and lights that are there."
     folder, faults, items = Path(folder), {}, []
-    homes = (find_below(folder, name, 4) for name in (f"{camera}_Acropped", camera))
-    home = next((place / light for place in homes if place and (place / light).is_dir()), None)
-    if home is None:
-        raise no_data(folder, "Oulu-CASIA", f"PreProcess_Img/{camera}_Acropped/{light}/P001/Anger/000.jpeg or "
-                                            f"OriginalImg/{camera}/{light}/P001/Anger/000.jpeg")
-    for clip in (path for person in entries(home) for path in entries(person) if path.is_dir()):
+    homes = oulu_homes(folder, cameras, lights)
+    if not any(homes.values()):
+        raise no_data(folder, "Oulu-CASIA", f"PreProcess_Img/{cameras[0]}_Acropped/{lights[0]}/P001/Anger/000.jpeg or "
+                                            f"OriginalImg/{cameras[0]}/{lights[0]}/P001/Anger/000.jpeg")
+    for domain, clip in ((domain, clip) for domain, home in homes.items() if home for person in entries(home)
+                         for clip in entries(person) if clip.is_dir()):
         label = class_number(clip.name, BASIC6)
-        frames = [path for path, _ in by_name(list_pictures(clip), r"\d+\.jpe?g", "000.jpeg", faults)]
+        frames = sorted((int(path.stem), path) for path, _ in by_name(
+            list_pictures(clip), r"\d+\.jpe?g", "000.jpeg", faults))
         if label is None or not frames:
             faults[clip] = f"is none of {', '.join(BASIC6.classes)}" if label is None else "holds no frames"
             continue
-        meta = {"id": clip.relative_to(folder).as_posix(), "subject": clip.parent.name, "sequence": clip.name,
-                "frame": int(frames[0].stem), "onset": 0, "apex": len(frames) - 1, "fps": OULU_FPS,
-                "domain": f"{camera}-{light}"}
-        items.append(Item(tuple(frames), label, meta))
-    return Survey("oulu", BASIC6, folder, items, faults)
+        if gap := frame_gap((number for number, _ in frames), first=0):
+            faults[clip] = gap
+            continue
+        items.append(Item(tuple(path for _, path in frames), label, oulu_meta(clip, folder, domain, len(frames))))
+    missing = tuple(f"{domain} (optional)" for domain, home in homes.items() if home is None)
+    return Survey("oulu", BASIC6, folder, items, faults, missing)
+
+# %% ../nbs/library/03_clips.ipynb #944767d0
+def oulu_meta(clip: Path, folder: Path, domain: str, length: int) -> dict:
+    "What a sequence's place says. Both cameras filmed one performance: the light and the expression name it."
+    return {"id": clip.relative_to(folder).as_posix(), "subject": clip.parent.name,
+            "sequence": f"{domain.split('-')[1]}/{clip.name}", "frame": 0, "onset": 0, "apex": length - 1,
+            "fps": OULU_FPS, "domain": domain}
 
 
-def read_oulu(folder: str | Path, size: int = 48, crop: Crop = whole, skip_faulty: bool = False, *,
-              camera: str = "VL", light: str = "Strong") -> FaceSet:
+def read_oulu(
+    folder: str | Path, size: int = 48, crop: Crop = whole, skip_faulty: bool = False, *,
+    cameras: Sequence[str] = OULU_CAMERAS,  # those of them that are there; papers mostly report on ("VL",)
+    lights: Sequence[str] = OULU_LIGHTS,  # papers: ("Strong",)
+) -> FaceSet:  # meta.domain: camera and light, as "VL-Strong"
     "Oulu-CASIA (Zhao et al. 2011): 480 posed sequences of 80 people for each camera and light; basic6; peak last."
-    return survey_oulu(folder, camera, light).read(size, crop, skip_faulty)
+    return survey_oulu(folder, cameras, lights).read(size, crop, skip_faulty)
 
 # %% ../nbs/library/03_clips.ipynb #cell-025
 CREMAD_CODES = {"ANG": "anger", "DIS": "disgust", "FEA": "fear", "HAP": "happiness", "NEU": "neutral", "SAD": "sadness"}
@@ -232,7 +260,7 @@ def survey_cremad(folder: str | Path) -> Survey:
                 "apex": CLIP_FRAMES // 2, "apex_known": False, "offset": CLIP_FRAMES - 1,
                 "intensity": CREMAD_LEVELS[level.upper()]}
         items.append(Item((path,), CREMAD6.classes.index(CREMAD_CODES[code.upper()]), meta))
-    return Survey("cremad", CREMAD6, folder, items, faults, notes=(SPEECH,))
+    return Survey("cremad", CREMAD6, folder, items, faults)
 
 
 def read_cremad(folder: str | Path, size: int = 48, crop: Crop = whole, skip_faulty: bool = False) -> FaceSet:

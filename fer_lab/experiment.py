@@ -24,8 +24,8 @@ from .splits import Split, split_for
 from .trainer import Recipe, Run, Trainer, config_of, epochs_written, new_folder, differences
 
 # %% auto #0
-__all__ = ['ExperimentError', 'recipe_for', 'Experiment', 'unfinished', 'train_and_report', 'report_run', 'figures_of',
-           'evaluate_saved', 'saved_folder']
+__all__ = ['ExperimentError', 'recipe_for', 'callbacks_for', 'Experiment', 'unfinished', 'train_and_report', 'report_run',
+           'figures_of', 'evaluate_saved', 'saved_folder']
 
 # %% ../nbs/library/20_experiment.ipynb #cell-011
 class ExperimentError(LabError, RuntimeError):
@@ -39,16 +39,31 @@ def recipe_for(
     **choices,  # arguments of the paper's recipe function and of the model, e.g. norm="none", warp="input"
 ) -> tuple[dict, Recipe]:  # arguments of the model; how to train it
     "The paper's own recipe for this data set, or the default one."
-    kind = model_class(model)
-    own = getattr(import_module(kind.__module__), f"{settings.dataset}_recipe", lambda: ({}, Recipe()))
+    kind, own = model_class(model), _brought(model, settings, "recipe", lambda: ({}, Recipe()))
     switches, known = set(signature(own).parameters), set(signature(kind).parameters) - {"num_classes"}
-    unknown = sorted(set(choices) - switches - known)
+    known_elsewhere = set(signature(_brought(model, settings, "callbacks", lambda train: [])).parameters) - {"train"}
+    unknown, all_known = sorted(set(choices) - switches - known - known_elsewhere), switches | known | known_elsewhere
     if unknown:
-        raise ExperimentError(f"{model} has no {', '.join(unknown)}. It has: {', '.join(sorted(switches | known))}.")
+        raise ExperimentError(f"{model} has no {', '.join(unknown)}. It has: {', '.join(sorted(all_known))}.")
     arguments, recipe = own(**{key: value for key, value in choices.items() if key in switches})
     arguments |= {key: value for key, value in choices.items() if key in known}
     few = epochs or (1 if settings.budget == "smoke" else recipe.epochs)
     return arguments, replace(recipe, epochs=few, seed=settings.seed)
+
+
+def callbacks_for(
+    model: str,  # a name of the registry
+    settings: Settings,
+    train: FaceSet,  # the training faces
+    **choices,  # as for `recipe_for`; those that are not for the callbacks are passed over
+) -> list:  # for the trainer
+    "What the paper hangs into the training loop for this data set: nothing, or its curriculum."
+    own = _brought(model, settings, "callbacks", lambda train: [])
+    return own(train, **{key: value for key, value in choices.items() if key in signature(own).parameters})
+
+
+def _brought(model: str, settings: Settings, what: str, otherwise: Callable) -> Callable:
+    return getattr(import_module(model_class(model).__module__), f"{settings.dataset}_{what}", otherwise)
 
 # %% ../nbs/library/20_experiment.ipynb #cell-012
 @dataclass(frozen=True)
@@ -85,17 +100,19 @@ def train_and_report(
     epochs: int | None = None,  # instead of the recipe's
     tta: str | None = "flip",  # test-time augmentation of the reports
     test: bool = True,  # open the test set at the end
+    skip_faulty: bool = False,  # leave out files that cannot be used, with a warning
     progress: bool = True,
     tell: Callable[[str], None] = lambda words: None,  # gets a line about the run's folder
     **choices,  # arguments of the paper's recipe function and of the model
 ) -> Experiment:
     "Train a model by its recipe, then report on val and, once, on the test set."
-    faces = load_dataset(settings.dataset, settings)
+    faces = load_dataset(settings.dataset, settings, skip_faulty=skip_faulty)
     split = split_for(faces, settings.seed)
     arguments, recipe = recipe_for(model, settings, epochs, **choices)
     torch.manual_seed(recipe.seed)
     network = create(model, num_classes=len(faces.classes), **arguments)
-    trainer = Trainer(network, recipe, folder, settings=settings, progress=progress)
+    callbacks = callbacks_for(model, settings, split.train, **choices)
+    trainer = Trainer(network, recipe, folder, callbacks, settings=settings, progress=progress)
     if not folder:
         again = unfinished(settings.runs_dir, model, config_of(trainer, split))
         trainer.folder = again or new_folder(settings.runs_dir, model)
@@ -174,7 +191,7 @@ def _same_faces(card: dict, settings: Settings) -> FaceSet:
         raise ExperimentError("The card has no test report yet, so there is no number to measure again. "
                               "`fer-lab train` makes one at the end of a training.")
     wanted = replace(settings, **card["settings"])
-    faces = load_dataset(wanted.dataset, wanted)
+    faces = load_dataset(wanted.dataset, wanted, skip_faulty=True)  # as trained, or the fingerprint below differs
     if faces.fingerprint != card["faces_fingerprint"]:
         raise ExperimentError(f"The {faces.name} faces found here have the fingerprint {faces.fingerprint}, the card "
                               f"says {card['faces_fingerprint']}: other pixels, labels or order. "

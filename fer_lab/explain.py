@@ -261,6 +261,8 @@ def why_not(
     if reason or "DeepLift" not in method:
         return reason
     missed = _missed(model, x[:1])
+    if missed != missed:
+        return "the answer is NaN; look at the weights and the input first"
     suspects = [
         name
         for name in ("GridSampler2D", "Prelu", "Gelu", "Silu", "Softmax", "Mul", "Sigmoid", "Tanh", "Bmm")

@@ -6,6 +6,9 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
+import json
+import operator
 import time
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -18,9 +21,13 @@ import torch.nn.functional as F
 import traitlets
 from fastcore.basics import patch
 from torch import Tensor, nn
+from tqdm.auto import tqdm
 
 from .augment import to_float
-from .explain import METHODS, ExplainError, attribute, explaining, find_modules, randomised, similarity, why_not
+from fer_lab.explain import (
+    METHODS, ExplainError, _captum_class, attribute, explaining, find_module, find_modules, randomised, similarity,
+    why_not,
+)
 from .faceset import FaceSet
 from .figures import DIVERGING
 from .receptive import trace
@@ -28,10 +35,10 @@ from .settings import LabError
 from .widgets import FaceWidget, Newest, Watched, WidgetError, bundle, copied, frozen, packed, page, replied
 
 # %% auto #0
-__all__ = ['PASSING', 'POINTWISE', 'RULES', 'ONE_PASS', 'REGIONS', 'LAYERED', 'EXPLORER_VIEW', 'LEVELS', 'SIGNS', 'MOST_MAPS',
-           'ASKED', 'FROZEN_METHODS', 'PAGE_STATE', 'Call', 'recorded', 'as_maps', 'blocks_of', 'arithmetic', 'stages',
-           'refining', 'options_of', 'quality', 'as_bytes', 'FromList', 'items_of', 'Request', 'Explorer',
-           'strongest_maps', 'stored_blocks']
+__all__ = ['PASSING', 'POINTWISE', 'RULES', 'ONE_PASS', 'REGIONS', 'EXPLORER_VIEW', 'LEVELS', 'SIGNS', 'MOST_MAPS', 'ASKED',
+           'FINENESS', 'FROZEN_METHODS', 'PAGE_STATE', 'Call', 'recorded', 'as_maps', 'blocks_of', 'arithmetic',
+           'stages', 'refining', 'has_layer', 'options_of', 'known_methods', 'quality', 'as_bytes', 'FromList',
+           'items_of', 'Request', 'Explorer', 'strongest_maps', 'squeezed', 'stored_blocks', 'fit_heat']
 
 # %% ../nbs/library/26_explorer.ipynb #fa4f9ccc
 @dataclass(frozen=True)
@@ -82,7 +89,7 @@ def as_maps(
     "One face's output of a module, as something that can be drawn."
     one = out[min(frame, len(out) - 1)] if length and len(out) == length else out[0]
     if length and len(out) == 1 and one.ndim in (2, 4) and len(one) == length:
-        one = one[frame]
+        one = one[min(frame, length - 1)]
     if one.ndim > 3:  # channels and time, as 3D convolutions have them
         one = one.flatten(0, -4)[:, min(frame, one.shape[-3] - 1)]
     shape = {0: (1, 1, 1), 1: (-1, 1, 1), 2: (1, *one.shape), 3: one.shape}[one.ndim]
@@ -287,13 +294,33 @@ def _few_at_a_time(model: nn.Module, x: Tensor, method: str) -> dict:
     }.get(method, {})
 
 # %% ../nbs/library/26_explorer.ipynb #2b2e1d6c
-LAYERED = ("LayerGradCam", "GuidedGradCam")
+def has_layer(method: str) -> bool:
+    "Whether the method looks at one layer of the network."
+    return method.startswith("Layer") or method == "GuidedGradCam"
 
 
 def options_of(method: str, layer: str, regions: Tensor | None) -> dict:
     "What the reader chose, as far as the method has a use for it."
-    chosen = {"layer": layer} if method in LAYERED and layer else {}
+    chosen = {"layer": layer} if has_layer(method) and layer else {}
     return chosen | ({"regions": regions} if method in REGIONS and regions is not None else {})
+
+# %% ../nbs/library/26_explorer.ipynb #37de8b5c
+def known_methods(
+    names: Sequence[str] | str,  # attribution classes of captum.attr
+) -> list[str]:
+    "The names as a list. WidgetError for one that Captum has not, with the nearest that it has."
+    names = [names] if isinstance(names, str) else list(names)
+    for name in names:
+        try:
+            _captum_class(name)
+        except ExplainError as error:
+            lower = {known.lower(): known for known in METHODS}
+            near = difflib.get_close_matches(str(name).lower(), lower, 1)
+            advice = f"Did you mean {lower[near[0]]}?" if near else f"Known here: {', '.join(METHODS)}."
+            raise WidgetError(f"there is no attribution method {name!r}. {advice}") from error
+    if not names:
+        raise WidgetError("at least one method is needed, for instance Saliency; got none.")
+    return names
 
 # %% ../nbs/library/26_explorer.ipynb #02974874
 def quality(
@@ -331,7 +358,7 @@ def quality(
 def as_bytes(
     maps: Tensor,  # float [C, ...]
     share: float = 1.0,  # quantile of the absolute values that gets the full colour
-) -> tuple[str, list[float]]:  # base64 of uint8, 127 for zero; the value of full colour, one a map
+) -> tuple[np.ndarray, list[float]]:  # uint8 [C, n], 127 for zero; the value of full colour, one a map
     "Maps as bytes, each by its own strongest value. ExplainError for NaN."
     values = maps.detach().float().cpu().numpy().reshape(len(maps), -1)
     bad = int((~np.isfinite(values)).sum())
@@ -343,7 +370,7 @@ def as_bytes(
     tops = np.where(tops > 0, tops, size.max(1))
     scaled = values / np.where(tops > 0, tops, 1)[:, None]
     scaled = 127 + np.round(127 * np.clip(scaled, -1, 1))
-    return packed(scaled.astype(np.uint8)), [float(f"{top:.6g}") for top in tops]
+    return scaled.astype(np.uint8), [float(f"{top:.6g}") for top in tops]
 
 # %% ../nbs/library/26_explorer.ipynb #d8cdc62e
 class FromList(nn.Module):
@@ -445,6 +472,9 @@ def __init__(
     if classes is None:
         raise WidgetError("classes are needed: the names of the model's outputs, in order.")
     self.originals = [model] if second is None else [model, second]
+    names = list(names or [type(model).__name__ for model in self.originals])
+    if len(names) != len(self.originals):
+        raise WidgetError(f"{len(self.originals)} models need as many names; got {names}.")
     self.prepare, self.regions, self.lately, self.answered = prepare, regions, {}, {}
     films = [_grey(item) for item in self.items]
     starts = np.cumsum([0, *map(len, films)])
@@ -452,8 +482,8 @@ def __init__(
     thumbs = torch.stack(middles)[:, None] if films else torch.zeros(0, 1, 1, 1).byte()
     FaceWidget.__init__(
         self, thumbs, classes, labels, moving=moving, frames=packed(torch.cat(films)) if films else "",
-        spans=[[int(a), int(b)] for a, b in zip(starts, starts[1:])], methods=_listed(methods),
-        models=list(names or [type(m).__name__ for m in self.originals]))
+        spans=[[int(a), int(b)] for a, b in zip(starts, starts[1:])], models=names,
+        methods=_listed(known_methods(methods)))
     self.looking, self.heating = Newest(self._look), Newest(self._explain)
     self.set_trait_values(state)
     self.observe(lambda change: self._ask(), sorted({name for names in ASKED.values() for name in names} | {"stopped"}))
@@ -482,7 +512,7 @@ def set_trait_values(self: Explorer, state: Mapping) -> None:
                               f"method, target, layer, twin, level, sign and opacity.")
         setattr(self, name, value)
 
-
+# %% ../nbs/library/26_explorer.ipynb #2e8bc9c4
 @patch
 def refresh(self: Explorer) -> None:
     "Looks at the network as it is now: after it was trained further."
@@ -490,7 +520,24 @@ def refresh(self: Explorer) -> None:
         self.lookers = [_Side(model) for model in self.originals]
         self.heaters = [_Side(model, twin=True) for model in self.originals]
         self.lately = {}
+        self._compare_classes()
         self._ask()
+
+
+@patch
+def _compare_classes(self: Explorer) -> None:
+    "As many names as logits, or a WidgetError. A network that fails is reported where its answer would stand."
+    for side, name in zip(self.lookers, self.models):
+        try:
+            logits = side.look(self.x_of(0), 0)[1]
+        except Exception:  # anything a reader's network may raise
+            continue
+        if not isinstance(logits, Tensor) or logits.ndim != 2:
+            got = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+            raise WidgetError(f"{name} gave {got}; an explorer needs logits [N, K], a number for each class.")
+        if logits.shape[1] != len(self.classes):
+            raise WidgetError(f"{name} has {logits.shape[1]} outputs and {len(self.classes)} classes were named "
+                              f"({', '.join(self.classes)}). Name each output once, in the network's order.")
 
 # %% ../nbs/library/26_explorer.ipynb #3d026421
 class _Side:
@@ -601,8 +648,8 @@ def _thumbnail(call: Call | None, length: int, frame: int, side: int = 24) -> di
         mean = F.adaptive_avg_pool1d(maps.view(1, 1, -1), min(len(maps), side)).view(1, 1, -1)
     else:
         mean = F.adaptive_avg_pool2d(maps.mean(0, keepdim=True), [min(n, side) for n in maps.shape[1:]])
-    text, _ = as_bytes(mean)
-    return {"thumb": text, "thumb_shape": list(mean.shape[1:]), "maps": shape}
+    values, _ = as_bytes(mean)
+    return {"thumb": packed(values), "thumb_shape": list(mean.shape[1:]), "maps": shape}
 
 # %% ../nbs/library/26_explorer.ipynb #10cfec3a
 @patch
@@ -616,8 +663,8 @@ def find_maps(self: Explorer, lookers, wish: Mapping) -> dict:  # sides: shape, 
             continue
         maps = as_maps(calls[wish["block"]].out, self._length(face), wish["frame"])
         channels = strongest_maps(maps)
-        text, tops = as_bytes(maps[channels])
-        found.append(dict(shape=list(maps.shape), channels=channels, bytes=text, tops=tops))
+        values, tops = as_bytes(maps[channels])
+        found.append(dict(shape=list(maps.shape), channels=channels, bytes=packed(values), tops=tops))
     return {"sides": found}
 
 
@@ -662,8 +709,7 @@ def _explain(self: Explorer, request, check) -> None:  # in its thread
         self.progress = 1.0
         return
     slow, told = wish["method"] not in ONE_PASS, time.perf_counter()
-    if slow:
-        self.progress = 0.0
+    self.progress = 0.0 if slow else 1.0
 
     def progress(share: float) -> None:
         nonlocal told
@@ -678,11 +724,15 @@ def _explain(self: Explorer, request, check) -> None:  # in its thread
             check()
             self.heat = {**wish, **last, "milliseconds": round(1000 * (time.perf_counter() - started), 1)}
     except Exception as error:  # anything a reader's network may raise
-        last, words = None, str(error) if isinstance(error, LabError) else f"{type(error).__name__}: {error}"
-        self.heat = {**wish, "error": words}
+        last, self.quality = None, {}  # the figures of another map
+        self.heat = {**wish, "error": _in_words(error)}
     if slow:
         self.progress = 1.0
     self._afterwards(heaters, wish, check, last is not None)
+
+
+def _in_words(error: Exception) -> str:
+    return str(error) if isinstance(error, LabError) else f"{type(error).__name__}: {error}"
 
 # %% ../nbs/library/26_explorer.ipynb #65000f95
 @patch
@@ -694,28 +744,40 @@ def find_heat(self: Explorer, heaters, wish: Mapping, progress=lambda share: Non
         side, x = heaters[model], self.x_of(face)
         own = self._target(side.model, x, wish["target"])
         network = side.twin if wish["twin"] else side.model
-        options = options_of(wish["method"], wish["layer"] if _has(side.model, wish["layer"]) else "", self.regions)
+        layer, instead = self.layer_for(model, wish["method"], wish["layer"])
+        options = options_of(wish["method"], layer, self.regions)
         share = lambda s, number=number: progress((number + s) / len(everyone))  # noqa: E731
-        runs.append((own, refining(network, x, wish["method"], own, share, **options)))
+        runs.append((own, instead, refining(network, x, wish["method"], own, share, **options)))
     steps = len(stages(wish["method"], self.shape[2]))
     if len(runs) == 1:
-        target, maps = runs[0]
+        target, _, maps = runs[0]
         for step, heat in enumerate(maps, 1):
             yield {"sides": [_sent(heat, target)], "rough": step < steps}
     else:
-        yield {"sides": [_sent(list(maps)[-1], target) for target, maps in runs], "rough": False}
+        yield {"sides": [{**_sent(list(maps)[-1], target), "instead": instead} for target, instead, maps in runs],
+               "rough": False}
 
 # %% ../nbs/library/26_explorer.ipynb #81efecc0
 def _sent(heat: Tensor, target: int) -> dict:
     "A heat map [1, H, W] or [1, T, H, W] on its way: one scale for all its frames."
-    text, tops = as_bytes(heat.reshape(1, -1), 0.995)
-    return {"bytes": text, "top": tops[0], "target": target, "peak": float(f"{heat.abs().max():.6g}")}
+    values, tops = as_bytes(heat.reshape(1, -1), 0.995)
+    return {"bytes": packed(values), "top": tops[0], "target": target, "peak": float(f"{heat.abs().max():.6g}")}
 
 
-def _has(model: nn.Module, layer: str) -> bool:
-    with contextlib.suppress(ExplainError):
-        return bool(find_modules(model, layer)) if layer else True
-    return False
+@patch
+def layer_for(
+    self: Explorer,
+    model: int,  # 0, or 1 for the second one
+    method: str,
+    layer: str,  # what the reader chose
+) -> tuple[str, str]:  # the layer for this model; in words, if it is another one
+    "The chosen layer. A second model may lack it: then its last feature maps take its place, and it is said."
+    if model and layer and has_layer(method):
+        try:
+            find_modules(self.originals[model], layer)
+        except ExplainError:
+            return "", f"{self.models[model]} has no {layer}: its last feature maps"
+    return layer, ""
 
 
 @patch
@@ -734,7 +796,10 @@ def _target(self: Explorer, model: nn.Module, x: Tensor, target: int) -> int:
 def _afterwards(self: Explorer, heaters, wish: Mapping, check, drawn: bool) -> None:
     "What can wait: which methods are defined, and how good the map is."
     if drawn and not wish["twin"]:
-        self.quality = {**wish, **self.find_quality(heaters, wish, lambda share: check())}
+        try:
+            self.quality = {**wish, **self.find_quality(heaters, wish, lambda share: check())}
+        except Exception as error:  # the map stands; a network that answers NaN to noise, for instance
+            self.quality = {**wish, "error": _in_words(error)}
     if any(row["reason"] is None for row in self.methods):
         reasons, x = {}, self.x_of(wish["face"])
         for row in self.methods:
@@ -747,15 +812,16 @@ def _afterwards(self: Explorer, heaters, wish: Mapping, check, drawn: bool) -> N
 @patch
 def find_quality(self: Explorer, heaters, wish: Mapping, progress=lambda share: None) -> dict:  # sides
     "Sensitivity, infidelity and the resemblance to the sanity twin, of every side's map."
-    return {"sides": [self._judged(heaters[model], self.x_of(face), wish, progress)
+    return {"sides": [self._judged(heaters, model, self.x_of(face), wish, progress)
                       for model, face in self.sides(wish)]}
 
-
+# %% ../nbs/library/26_explorer.ipynb #a51fed7c
 @patch
-def _judged(self: Explorer, side: _Side, x: Tensor, wish: Mapping, progress, maps=None) -> dict:
+def _judged(self: Explorer, heaters, model: int, x: Tensor, wish: Mapping, progress, maps=None) -> dict:
     "The figures of one map; `maps` are the map and its twin, where they are known already."
-    method, own = wish["method"], self._target(side.model, x, wish["target"])
-    options = options_of(method, wish["layer"] if _has(side.model, wish["layer"]) else "", self.regions)
+    side, method = heaters[model], wish["method"]
+    own = self._target(side.model, x, wish["target"])
+    options = options_of(method, self.layer_for(model, method, wish["layer"])[0], self.regions)
 
     def map_of(network: nn.Module, faces: Tensor) -> Tensor:
         progress(0.0)
@@ -769,6 +835,11 @@ def _judged(self: Explorer, side: _Side, x: Tensor, wish: Mapping, progress, map
     return {name: float(f"{value:.4g}") if np.isfinite(value) else None for name, value in found.items()}
 
 # %% ../nbs/library/26_explorer.ipynb #ffa13587
+def squeezed(raw: bytes) -> str:
+    "Compressed, as base64."
+    return packed(np.frombuffer(zlib.compress(raw, 9), np.uint8))
+
+
 class _Store:
     "Tensors of a page, each kept once."
 
@@ -779,14 +850,25 @@ class _Store:
         half = tensor.detach().float().cpu().clamp(-6e4, 6e4).half().numpy()
         key = (half.shape, half.tobytes())
         if key not in self.numbers:
-            text = packed(np.frombuffer(zlib.compress(half.tobytes(), 9), np.uint8))
-            if self.used + len(text) > self.room:
+            found = {"shape": list(half.shape), "bytes": squeezed(half.tobytes())}
+            if not self.pay(found):
                 return None
-            self.numbers[key], self.used = len(self.tensors), self.used + len(text)
-            self.tensors.append({"shape": list(half.shape), "bytes": text})
+            self.numbers[key] = len(self.tensors)
+            self.tensors.append(found)
         return self.numbers[key]
 
+    def pay(self, found) -> bool:
+        "Takes the room that `found` needs, if there is enough."
+        size = len(_lean_json(found)) + 1
+        enough = self.used + size <= self.room
+        self.used += size if enough else 0
+        return enough
 
+
+def _lean_json(found) -> str:
+    return json.dumps(found, separators=(",", ":"))
+
+# %% ../nbs/library/26_explorer.ipynb #e070734a
 def _formula(module: nn.Module, store: _Store) -> dict:
     "What a page needs to do the arithmetic of a layer by itself."
     nothing = {"rule": "none", "words": _no_rule(module)}
@@ -826,63 +908,117 @@ def stored_blocks(
     calls: Mapping[str, Call],
     rows: Sequence[dict],  # from blocks_of
     store: _Store,
-    length: int = 0,
-    frame: int = 0,
-) -> dict:  # path -> out, given (numbers of tensors) and formula
+    length: int = 0,  # frames of a sequence
+    frame: int = 0,  # the one that matters most
+) -> dict:  # path -> formula; out, given: for each frame the number of a tensor, or None
     "The layers of one face that fit on a page."
     def turn(row):
         return not row["part"], not isinstance(calls[row["path"]].module, nn.Conv2d), not row["leaf"]
 
-    kept = {}
-    for row in sorted(rows, key=turn):
-        call = calls[row["path"]]
-        maps = as_maps(call.out, length, frame)
-        out = store.add(maps) if maps.isfinite().all() else None
-        if out is None:
-            continue
-        through = _last_inside(calls, row["path"])
-        given = None if call.given is None or through else store.add(as_maps(call.given, length, frame))
-        formula = {"rule": "through", "path": through} if through else _formula(call.module, store)
-        missing = not through and (given is None or formula.get("kernel", 0) is None)
-        no_room = {"rule": "none", "words": "There was no room on this page for the arithmetic of this layer."}
-        kept[row["path"]] = {"out": out, "given": given, "formula": no_room if missing else formula}
+    kept, moments = {}, max(length, 1)
+    for path in (row["path"] for row in sorted(rows, key=turn)):
+        block = {"out": [None] * moments, "given": [None] * moments, "formula": _no_room()}
+        if store.pay({path: block}) and _keep(block, "out", calls[path].out, store, length, frame):
+            kept[path] = block
+            formula = _formula_of(calls, path, store)
+            if formula["rule"] in ("through", "none") or _keep(block, "given", calls[path].given, store, length, frame):
+                block["formula"] = formula
+    for path, block in kept.items():
+        for moment in range(length):
+            if moment != frame and _keep(block, "out", calls[path].out, store, length, moment):
+                if block["given"][frame] is not None:
+                    _keep(block, "given", calls[path].given, store, length, moment)
     return kept
+
+# %% ../nbs/library/26_explorer.ipynb #4b8c48eb
+def _keep(block: dict, what: str, tensor: Tensor | None, store: _Store, length: int, moment: int) -> bool:
+    "Keeps one moment of what went into a block ('given') or came out of it ('out'), if there is room."
+    if tensor is not None:
+        maps = as_maps(tensor, length, moment)
+        block[what][moment] = store.add(maps) if maps.isfinite().all() else None
+    return block[what][moment] is not None
+
+
+def _formula_of(calls: Mapping[str, Call], path: str, store: _Store) -> dict:
+    through = _last_inside(calls, path)
+    formula = {"rule": "through", "path": through} if through else _formula(calls[path].module, store)
+    return formula if formula.get("kernel", 0) is not None and store.pay({path: formula}) else _no_room()
+
+
+def _no_room() -> dict:
+    return {"rule": "none", "words": "There was no room on this page for the arithmetic of this layer."}
 
 # %% ../nbs/library/26_explorer.ipynb #8817d20d
 @patch
-def stored_heat(self: Explorer, side: _Side, face: int, method: str) -> dict:
-    "The maps of all classes and their twins, as bytes, with the figures that judge them."
-    x, count = self.x_of(face), len(self.classes)
+def stored_heat(self: Explorer, model: int, face: int, method: str) -> dict:
+    "The maps of all classes and their twins, uint8 [K, n] each, with the figures that judge them."
+    side, x, count = self.heaters[model], self.x_of(face), len(self.classes)
     reason = why_not(side.model, x, method)
     if reason:
         return {"error": f"{method} is not defined for this model: {reason}."}
-    options = options_of(method, self.layer if _has(side.model, self.layer) else "", self.regions)
-    many, classes, found = x.expand(count, *x.shape[1:]), list(range(count)), {}
+    layer, instead = self.layer_for(model, method, self.layer)
+    options = options_of(method, layer, self.regions)
+    many, classes, found = x.expand(count, *x.shape[1:]), list(range(count)), {"instead": instead}
+    quick = method in ONE_PASS and not self.moving  # else only its own answer is judged: that takes the longest
     try:
         maps = [attribute(network, many, method, classes, **options).view(count, *x.shape[1:-3], *x.shape[-2:])
                 for network in (side.model, side.twin)]
         for name, heat in zip(("own", "twin"), maps):
             found[name], found[f"{name}_tops"] = as_bytes(heat.flatten(1), 0.995)
-        judged = [self._judged(side, x, {**self.asked("heat"), "method": method, "target": k}, lambda share: None,
-                               [heat[k:k + 1] for heat in maps])
-                  for k in (classes if method in ONE_PASS else [self._target(side.model, x, -1)])]
+        found["quality"] = [
+            self._judged(self.heaters, model, x, {**self.asked("heat"), "method": method, "target": k},
+                         lambda share: None, [heat[k:k + 1] for heat in maps])
+            for k in (classes if quick else [self._target(side.model, x, -1)])]
     except ExplainError as error:
         return {"error": str(error)}
-    return {**found, "quality": judged}
+    return found
+
+# %% ../nbs/library/26_explorer.ipynb #8b756242
+FINENESS = (127, 63, 31, 15)  # steps of colour on each side of zero
+
+
+def fit_heat(
+    heats: Sequence[tuple[dict, Sequence[int]]],  # from stored_heat; the classes of its face, the likeliest first
+    room: int,  # characters for all of them
+) -> str:  # what a reader of the page should know about them
+    "Replaces the maps by text that fits: in coarser steps, or else only those of the likeliest classes."
+    heats = [(heat, order) for heat, order in heats if "own" in heat]
+    for fineness in FINENESS:
+        texts = [[[_coarse(values, fineness) for values in heat[name]] for name in ("own", "twin")]
+                 for heat, _ in heats]
+        if _letters(texts) <= room:
+            break
+    classes = kept = max((len(order) for _, order in heats), default=0)
+    while _letters(texts) > room and kept > 1:
+        kept -= 1
+        for (_, order), both in zip(heats, texts, strict=True):
+            for maps in both:
+                maps[order[kept]] = None
+    for (heat, _), both in zip(heats, texts, strict=True):
+        heat |= dict(zip(("own", "twin"), both, strict=True))
+    words = "" if not heats or fineness == FINENESS[0] else f" Heat maps have {fineness} steps of each colour."
+    return words if kept == classes else f"{words} Only the {kept} likeliest of {classes} classes have heat maps."
+
+# %% ../nbs/library/26_explorer.ipynb #70f5bd49
+def _coarse(values: np.ndarray, fineness: int) -> str:  # uint8 [n], 127 for zero
+    steps = np.round((values.astype(float) - 127) / 127 * fineness) / fineness
+    return squeezed((127 + np.round(127 * steps)).astype(np.uint8).tobytes())
+
+
+def _letters(texts) -> int:
+    return sum(len(text) for both in texts for maps in both for text in maps if text)
 
 
 @patch
-def stored_face(self: Explorer, model: int, face: int, methods: Sequence[str], store: _Store) -> dict:
-    "Everything that a page knows of one face and one model."
-    side, x, length = self.lookers[model], self.x_of(face), self._length(face)
-    calls, _ = recorded(side.model, x)
-    with torch.no_grad():
-        blocks = stored_blocks(calls, side.structure(x), store, length, self.frame)
-    network = self.find_network(self.lookers, {"face": face, "beside": "", "frame": self.frame})["sides"][0]
-    if model:
-        network = self.find_network(self.lookers, {"face": face, "beside": "model", "frame": self.frame})["sides"][1]
-    return {"network": network, "blocks": blocks,
-            "heat": {method: self.stored_heat(self.heaters[model], face, method) for method in methods}}
+def stored_network(self: Explorer, model: int, face: int) -> list[dict]:  # one a frame
+    "What the first magnification shows."
+    wish = {"face": face, "beside": "model" if model else ""}
+    return [self.find_network(self.lookers, {**wish, "frame": frame})["sides"][model]
+            for frame in range(max(self._length(face), 1))]
+
+
+def _likeliest_first(probabilities: Sequence[float] | None, count: int) -> list[int]:
+    return list(range(count)) if probabilities is None else np.argsort(probabilities)[::-1].tolist()
 
 # %% ../nbs/library/26_explorer.ipynb #57072a9f
 FROZEN_METHODS = ("Saliency", "InputXGradient", "GuidedBackprop", "LayerGradCam", "IntegratedGradients")
@@ -894,52 +1030,123 @@ def freeze(
     path: str | Path | None = None,  # where to write a page of its own as well
     faces: Sequence[int] = (0,),
     methods: Sequence[str] = FROZEN_METHODS,
-    room: int = 700_000,  # characters for the layers; heat maps come on top
+    room: int = 1_350_000,  # characters of the page; what does not fit is left out, and the page says so
+    progress: bool = True,  # show how far it is
 ) -> str:  # an <iframe>
     "The explorer as HTML that needs no Python."
+    faces, methods = self._checked(faces, methods)
     self.looking.wait()
     self.heating.wait()
-    faces, store = list(faces), _Store(room)
-    data = {"models": [[self.stored_face(model, face, methods, store) for face in faces]
-                       for model in range(len(self.originals))], "tensors": store.tensors}
-    traits = {name: getattr(self, name) for name in sorted({*sum(ASKED.values(), ()), *PAGE_STATE})}
-    traits |= _chosen(self, faces, data) | {"methods": _listed_on_page(self.methods, data["models"][0][0], methods)}
-    answers = ("lattice.mjs", "explorer_page.mjs", "frozen.mjs")
-    text = page(EXPLORER_VIEW, answers, "explorerAnswers", traits, data, "Network explorer")
+    pairs = [(model, face) for model in range(len(self.originals)) for face in faces]
+    with tqdm(total=len(pairs) * (len(methods) + 1), unit="step", disable=not progress) as bar:
+        stored = {pair: self._stored(*pair, methods, bar) for pair in pairs}
+        text = self._page(faces, methods, stored, room)
+        bar.set_description(f"{path or 'a page'}: {len(text.encode()) / 1e6:.2f} MB")
     return frozen(text, path, "Network explorer", height=900).replace("max-width: 962px", "max-width: 1242px")
+
+# %% ../nbs/library/26_explorer.ipynb #2979df51
+@patch
+def _checked(self: Explorer, faces: Sequence[int], methods: Sequence[str]) -> tuple[list[int], list[str]]:
+    "Faces and methods of a page. WidgetError for those that do not exist."
+    faces, methods = list(map(operator.index, faces)), known_methods(methods)
+    wrong = [face for face in faces if not 0 <= face < len(self.items)]
+    if wrong or not faces:
+        raise WidgetError(f"faces {faces} cannot be frozen: this explorer has {len(self.items)}; choose some of them, "
+                          "counted from 0.")
+    if self.layer and any(map(has_layer, methods)):
+        find_module(self.originals[0], self.layer)
+    return faces, methods
+
+
+@patch
+def _stored(self: Explorer, model: int, face: int, methods: Sequence[str], bar: tqdm) -> dict:
+    "What a page knows of one face and one model, its layers excepted."
+    bar.set_description(f"face {face}: blocks")
+    found = {"network": self.stored_network(model, face), "heat": {}}
+    bar.update()
+    for method in methods:
+        bar.set_description(f"face {face}: {method}")
+        found["heat"][method] = self.stored_heat(model, face, method)
+        bar.update()
+    return found
+
+# %% ../nbs/library/26_explorer.ipynb #2f90217b
+@patch
+def _page(self: Explorer, faces: Sequence[int], methods: Sequence[str], stored: Mapping, room: int) -> str:
+    "Puts a page together: the view, the faces and blocks, the heat maps, and the layers in the room that is left."
+    orders = [_likeliest_first(one["network"][0]["probabilities"], len(self.classes)) for one in stored.values()]
+    traits = {name: getattr(self, name) for name in sorted({*sum(ASKED.values(), ()), *PAGE_STATE})}
+    traits |= _chosen(self, faces, methods, stored[0, faces[0]]["heat"])
+    networks = {pair: squeezed(_lean_json(one["network"]).encode()) for pair, one in stored.items()}
+    left = room - len(_with_data(traits, {})) - sum(map(len, networks.values())) - 3000
+    note = fit_heat([(heat, order) for one, order in zip(stored.values(), orders, strict=True)
+                     for heat in one["heat"].values()], max(int(0.6 * left), 0))
+    heats = {pair: one["heat"] for pair, one in stored.items()}
+    store = _Store(left - len(_lean_json(list(heats.values()))))
+    found = {pair: {"network": networks[pair], "heat": heats[pair], "blocks": self._stored_layers(*pair, store)}
+             for pair in stored}
+    traits |= _first_look(self, found[0, faces[0]]["blocks"], self._length(faces[0]), note)
+    data = {"models": [[found[model, face] for face in faces] for model in range(len(self.originals))],
+            "tensors": store.tensors}
+    return _with_data(traits, data)
+
+
+def _with_data(traits: dict, data: dict) -> str:
+    answers = ("lattice.mjs", "explorer_page.mjs", "frozen.mjs")
+    return page(EXPLORER_VIEW, answers, "explorerAnswers", traits, data, "Network explorer")
+
+
+@patch
+def _stored_layers(self: Explorer, model: int, face: int, store: _Store) -> dict:
+    side, x, length = self.lookers[model], self.x_of(face), self._length(face)
+    calls, rows = side.look(x, face)[0], side.structure(x)
+    with torch.no_grad():
+        return stored_blocks(calls, rows, store, length, _moment(self.frame, length))
+
+
+def _moment(frame: int, length: int) -> int:
+    "The frame, or the last one of a shorter film."
+    return min(frame, max(length - 1, 0))
 
 # %% ../nbs/library/26_explorer.ipynb #7432dc6c
 PAGE_STATE = ("level", "sign", "opacity", "scale", "classes", "colours", "models", "moving")
 
 
-def _chosen(explorer: Explorer, faces: Sequence[int], data: dict) -> dict:
+def _chosen(explorer: Explorer, faces: Sequence[int], methods: Sequence[str], heat: dict) -> dict:
     "The faces of a page and what is chosen on it."
-    first = data["models"][0][0]
-    stored, heat = set(first["blocks"]), first["heat"]
     spans = [explorer.spans[face] for face in faces]
     films = [torch.from_numpy(_pixels(explorer)[a:b].copy()) for a, b in spans]
     starts = np.cumsum([0, *map(len, films)])
-    beside = explorer.beside if explorer.beside == "model" else ""
-    note = f"Precomputed, without Python: {len(stored)} of {len(first['network']['blocks'])} blocks are kept."
+    names = [row["name"] for row in explorer.methods]
+    listed = [*explorer.methods, *_listed([name for name in methods if name not in names])]
     return dict(
-        faces=packed(explorer.images[faces]), shape=list(explorer.images[faces].shape), beside=beside, stopped=False,
-        labels=[explorer.labels[face] for face in faces], frames=packed(torch.cat(films)), layer="",
-        spans=[[int(a), int(b)] for a, b in zip(starts, starts[1:])], frozen={"note": note},
-        face=faces.index(explorer.face) if explorer.face in faces else 0,
-        block=explorer.block if explorer.block in stored else "",
-        method=explorer.method if explorer.method in heat else next(iter(heat)),
-        progress=1)
+        faces=packed(explorer.images[faces]), shape=list(explorer.images[faces].shape), progress=1, stopped=False,
+        beside=explorer.beside if explorer.beside == "model" else "", labels=[explorer.labels[face] for face in faces],
+        frames=packed(torch.cat(films)), spans=[[int(a), int(b)] for a, b in zip(starts, starts[1:])],
+        face=faces.index(explorer.face) if explorer.face in faces else 0, frame=_moment(explorer.frame, len(films[0])),
+        method=explorer.method if explorer.method in methods else methods[0],
+        methods=_listed_on_page(listed, heat))
+
+
+def _first_look(explorer: Explorer, blocks: dict, length: int, note: str) -> dict:
+    "What the first face of a page has room for, and the block it opens with."
+    total = len(explorer.lookers[0].structure(explorer.x_of(0)))
+    whole = sum(None not in block["out"] for block in blocks.values())
+    frames = f", {whole} of them for all {length} frames" if length else ""
+    return dict(
+        block=explorer.block if explorer.block in blocks else "",
+        frozen={"note": f"Precomputed, without Python: {len(blocks)} of {total} blocks are kept{frames}.{note}"})
 
 
 def _pixels(explorer: Explorer) -> np.ndarray:  # uint8 [M, H, W]
     return np.concatenate([_grey(item).numpy() for item in explorer.items])
 
-
-def _listed_on_page(listed: Sequence[dict], stored: dict, methods: Sequence[str]) -> list[dict]:
+# %% ../nbs/library/26_explorer.ipynb #e9695703
+def _listed_on_page(listed: Sequence[dict], heat: dict) -> list[dict]:
     "The methods of a page: those that were computed can be chosen, the others say why not."
     def reason(row):
-        if row["name"] in methods:
-            return stored["heat"][row["name"]].get("error", "")
+        if row["name"] in heat:
+            return heat[row["name"]].get("error", "")
         return row["reason"] or "not computed for this page; run the notebook"
 
     return [{**row, "reason": reason(row)} for row in listed]

@@ -14,6 +14,8 @@ import numpy as np
 import pandas as pd
 import torch
 from fastcore.basics import patch
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from .settings import LabError
 
@@ -89,8 +91,10 @@ class FaceSet:
 
     @cached_property
     def _pixel_keys(self) -> np.ndarray:  # found once: fifty folds of the same faces ask fifty times
-        keys = [hashlib.blake2b(np.ascontiguousarray(self.frames[a:b]), digest_size=16).digest() for a, b in self.spans]
-        return np.array(keys, dtype="V16")
+        item, frame = _item_and_frame(self.spans)
+        keys = [hashlib.blake2b(np.ascontiguousarray(self.frames[i]), digest_size=16).digest() for i in frame.tolist()]
+        keys = np.array(keys, dtype="V16")
+        return keys if self.is_still else keys[_first_linked(item, keys)]
 
 # %% ../nbs/library/01_faceset.ipynb #cell-011
 def _completed(faces: FaceSet) -> dict:
@@ -138,6 +142,12 @@ def _fingerprint(faces: FaceSet) -> str:
     for start, stop in _runs(faces.spans):
         digest.update(np.ascontiguousarray(faces.frames[start:stop]).tobytes())
     return digest.hexdigest()[:16]
+
+
+def _item_and_frame(spans: np.ndarray) -> tuple[np.ndarray, np.ndarray]:  # for each frame: its item; its place
+    lengths = np.diff(spans)[:, 0]
+    skipped = spans[:, 0] - (lengths.cumsum() - lengths)
+    return np.repeat(np.arange(len(spans)), lengths), np.arange(lengths.sum()) + np.repeat(skipped, lengths)
 
 
 def _runs(spans: np.ndarray, longest: int = 8192):
@@ -259,5 +269,17 @@ def _frame_meta(meta: pd.DataFrame, item: np.ndarray, frame: np.ndarray) -> pd.D
 # %% ../nbs/library/01_faceset.ipynb #cell-025
 @patch
 def pixel_keys(self: FaceSet) -> np.ndarray:
-    "A 16-byte hash of each item's pixels, bytes [N]: equal keys, equal images."
+    "A 16-byte hash an item, bytes [N]: equal for equal images, and for clips that share a frame."
     return self._pixel_keys
+
+
+def _first_linked(
+    item: np.ndarray,  # int64 [M]: the item of each frame, ascending
+    keys: np.ndarray,  # bytes [M]: the hash of each frame
+) -> np.ndarray:  # int64 [N]: for each item the first frame of all those it is linked to
+    "Items are linked if they share a frame, or are both linked to a third."
+    picture = np.unique(keys, return_inverse=True)[1] + item[-1] + 1  # nodes: the items, then the different pictures
+    nodes = int(picture.max()) + 1
+    links = coo_array((np.ones(len(item), bool), (item, picture)), shape=(nodes, nodes))
+    group = connected_components(links, directed=False)[1]
+    return np.unique(group[item], return_index=True)[1][group[:item[-1] + 1]]

@@ -8,11 +8,11 @@ __all__ = ['SIDE', 'PIXELS', 'OFFICIAL_COUNTS', 'USAGES', 'REMEDY', 'KNOWN_MD5',
            'VOTES_REMEDY', 'READER', 'NAMES', 'SOURCE', 'FORMATS', 'write_fer2013', 'decode_numbers',
            'refuse_impostors', 'read_header', 'split_fields', 'default_usage', 'parse_rows', 'row_fault', 'shown',
            'whole_lines', 'read_table', 'first_fault', 'best_member', 'known_member', 'unwrap', 'open_table',
-           'md5_hint', 'read_rows', 'place_of', 'read_small', 'read_pictures', 'read_votes', 'Rows', 'cache_entry',
-           'load_rows', 'drop_old_drafts', 'keep_rows', 'find_fer2013', 'gather', 'read_fer2013', 'votes_beside',
-           'depends_on', 'kept', 'as_faces', 'fer2013_home', 'fer2013_state', 'image_groups', 'sides_of',
-           'seen_elsewhere', 'repeats', 'conflicts', 'blank_images', 'Fer2013Check', 'check_fer2013', 'completeness',
-           'convert_fer2013', 'write_folders', 'write_arrays']
+           'md5_hint', 'read_rows', 'place_of', 'read_small', 'read_pictures', 'write_votes', 'read_votes', 'Rows',
+           'cache_entry', 'load_rows', 'drop_old_drafts', 'keep_rows', 'find_fer2013', 'gather', 'read_fer2013',
+           'votes_beside', 'depends_on', 'kept', 'as_faces', 'fer2013_home', 'fer2013_state', 'image_groups',
+           'sides_of', 'seen_elsewhere', 'repeats', 'conflicts', 'blank_images', 'Fer2013Check', 'check_fer2013',
+           'completeness', 'convert_fer2013', 'write_folders', 'write_arrays']
 
 # %% ../nbs/library/03_fer2013.ipynb #cell-005
 import gzip
@@ -354,6 +354,20 @@ VOTES_NAME = "fer2013new.csv"
 VOTES_REMEDY = f"Expected the columns Usage, {', '.join(VOTES)}: take {VOTES_NAME} from github.com/microsoft/FERPlus."
 
 
+def write_votes(
+    faces: FaceSet,  # labelled, with meta.usage
+    path: Path,
+) -> Path:
+    "A table in FER+'s format: of ten people eight say what the label says, two are unsure."
+    votes = pd.DataFrame(0, range(len(faces)), list(VOTES)).assign(unknown=2)
+    for i, label in enumerate(faces.labels):
+        votes.loc[i, faces.classes[label]] = 8
+    votes.insert(0, "Usage", faces.meta["usage"].to_numpy())
+    votes.insert(1, "Image name", [f"fer{i:07d}.png" for i in range(len(faces))])
+    votes.to_csv(path, index=False, lineterminator="\n")
+    return path
+
+
 def read_votes(
     path: Path,
 ) -> tuple[np.ndarray, np.ndarray]:  # votes uint8 [N, 10] in the order of VOTES; usage int8 [N]
@@ -456,7 +470,8 @@ def find_fer2013(
     there = ", ".join(sorted(p.name for p in path.iterdir())[:8]) or "nothing" if path.is_dir() else "no such folder"
     raise DataError(f"No FER2013 in {short_path(path)} (found: {there}). Looked for {', '.join(NAMES[:7])}, train.csv "
                     f"with test.csv, and class folders such as train/angry/. Get it from {SOURCE} (log in, accept the "
-                    "rules) and put the file there as it is.")
+                    "rules) and put the file there as it is; or, if you have it elsewhere, name the folder above it "
+                    "by --data-dir, FER_LAB_DATA_DIR or data_dir in settings.ini.")
 
 # %% ../nbs/library/03_fer2013.ipynb #cell-064
 def gather(
@@ -541,7 +556,7 @@ def fer2013_state(settings: Settings) -> tuple[str, str, str, str]:
     votes = votes_beside(files)
     rows = load_rows(cache_entry(depends_on(files, votes)))
     missing = "" if votes else f"FER+ votes, optional ({VOTES_NAME} from github.com/microsoft/FERPlus)"
-    images = "not read yet" if rows is None else f"{len(rows.labels):,}"
+    images = "`fer-lab data check fer2013` counts" if rows is None else f"{len(rows.labels):,}"
     return " and ".join(map(short_path, files)), images, missing, ""
 
 # %% ../nbs/library/03_fer2013.ipynb #cell-076
@@ -610,9 +625,11 @@ class Fer2013Check:
     def tables(self) -> dict[str, pd.DataFrame]:
         "The findings by title; long lists are cut to ten rows."
         conflicts, blank = len(self.conflicts), len(self.blank)
-        return {"Images by side and class": self.classes, "Identical images": self.repeats,
-                f"Identical images with different labels: {conflicts} groups": self.conflicts.head(10),
-                f"Blank images: {blank}": self.blank.head(10)}
+        groups, images = (f"{n}; the first 10" if n > 10 else str(n) for n in (conflicts, blank))
+        return {"Images by side and class": self.classes.rename_axis("side"), "Identical images": self.repeats,
+                f"Groups of identical images with different labels: {groups}":
+                    self.conflicts.head(10).rename_axis("group"),
+                f"Blank images: {images}": self.blank.head(10).rename_axis("number")}
 
     def __str__(self) -> str:
         body = [f"{title}\n{table.to_string() if len(table) else '(none)'}" for title, table in self.tables().items()]

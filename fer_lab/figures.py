@@ -148,15 +148,17 @@ def _sheet(
 def data_uri(
     image: np.ndarray,  # uint8 [H, W, 1 to 4]: grey, grey + alpha, RGB, RGB + alpha
     quality: int = 82,  # 0 to 100
-    most: int = 150_000,  # pixels; larger pictures are reduced
+    most: int | None = 40_000,  # bytes that are aimed at: a picture with more is stored at lower quality, down to 40
 ) -> str:
-    "A picture as text (WebP), for a plotly layout image or an <img>."
+    "A picture as text (WebP), for a plotly layout image or an <img>. Every pixel is kept; fine grain may be lost."
     mode = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}[image.shape[2]]
     picture = Image.fromarray(image[..., 0] if mode == "L" else image, mode)
-    if image.shape[0] * image.shape[1] > most:
-        picture = picture.reduce(int(np.ceil((image.shape[0] * image.shape[1] / most) ** 0.5)))
-    file = io.BytesIO()
-    picture.convert("RGBA" if mode.endswith("A") else "RGB").save(file, "webp", quality=quality, method=6)
+    picture = picture.convert("RGBA" if mode.endswith("A") else "RGB")
+    for steps in (quality, *(lower for lower in (70, 55, 40) if lower < quality)):
+        file = io.BytesIO()
+        picture.save(file, "webp", quality=steps, method=6)
+        if most is None or file.tell() <= most:
+            break
     return "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode()
 
 

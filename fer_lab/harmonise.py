@@ -109,7 +109,8 @@ def joined(
 
 
 def _own_names(faces: FaceSet) -> pd.DataFrame:
-    "Meta in which id and subject carry the name of their set; what is unknown stays unknown."
-    mine = {column: (faces.name + ":" + faces.meta[column].astype(str)).where(faces.meta[column].notna(), None)
-            for column in ("id", "subject") if column in faces.meta}
+    "Meta in which ids carry the name of their set and subjects that of their cast; what is unknown stays unknown."
+    cast = faces.meta.get("people", faces.name)
+    mine = {column: (owner + ":" + faces.meta[column].astype(str)).where(faces.meta[column].notna(), None)
+            for column, owner in (("id", faces.name), ("subject", cast)) if column in faces.meta}
     return faces.meta.assign(**mine, dataset=faces.name)

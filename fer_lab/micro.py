@@ -14,7 +14,7 @@ import pandas as pd
 from .faceset import CASME7, MICRO3, SAMM8, FaceSet, LabelSpace
 from .pictures import (
     Crop, DataError, Item, Survey, by_name, class_number, drawn_clip, entries, file_fault, find_below, find_where,
-    list_pictures, no_data, save_picture, whole)
+    frame_gap, list_pictures, no_data, save_picture, whole)
 from .settings import short_path
 
 # %% auto #0
@@ -37,7 +37,7 @@ def read_sheet(path: Path) -> pd.DataFrame:  # text, with the columns COLUMNS an
         raise DataError(f'{short_path(path)} needs a reader of spreadsheets: pip install "fer_lab[faces]" for .xlsx. '
                         "Save an old .xls as .xlsx.") from error
     except Exception as error:  # openpyxl and zipfile raise many kinds
-        raise DataError(f"{short_path(path)} is no spreadsheet that can be read ({error}).") from error
+        raise DataError(f"{short_path(path)} is damaged (no spreadsheet can be read from it): get it again.") from error
     names = cells.map(lambda text: re.sub(r"[\W_]", "", text).lower())
     rows = [i for i, row in enumerate(names.values.tolist()) if set(COLUMNS) <= set(row)]
     if not rows:
@@ -71,6 +71,8 @@ def cut_frames(
     if not numbers or numbers[0] != onset or numbers[-1] != offset:
         there = f"{min(frames)} to {max(frames)}" if frames else "none"
         raise DataError(f"the sheet says frames {onset} to {offset}, the folder holds {there}")
+    if gap := frame_gap(numbers):
+        raise DataError(f"the sheet says frames {onset} to {offset}: {gap}")
     known = apex is not None and onset <= apex <= offset
     place = int(np.searchsorted(numbers, apex)) if known else len(numbers) // 2
     meta = {"frame": onset, "onset": 0, "apex": min(place, len(numbers) - 1), "apex_known": known,
@@ -210,15 +212,17 @@ SMIC_FRAME = r"(?:reg_)?image(\d+)\.(?:bmp|jpe?g|png)"
 
 
 def write_smic(folder: Path) -> Path:
-    "Drawn faces in SMIC's layout: three clips of two people, high-speed camera."
-    clips = (("s1", "negative", "ne"), ("s1", "surprise", "sur"), ("s20", "positive", "po"))
-    for i, (who, word, short) in enumerate(clips):
-        for number, image in enumerate(weak_clip(word, 120 + int(who[1:]), 20 + i, 4), 90054):
-            clip = folder / "SMIC_all_cropped" / "HS" / who / "micro" / word / f"{who}_{short}_01"
-            save_picture(image, clip / f"reg_image{number:06d}.bmp")
+    "Drawn faces in SMIC's layout: three clips of two people at high speed, one of them filmed by the slow cameras too."
+    clips = (("HS", "s1", "negative", "ne"), ("HS", "s1", "surprise", "sur"), ("HS", "s20", "positive", "po"),
+             ("VIS", "s20", "positive", "po"), ("NIR", "s20", "positive", "po"))
+    for i, (camera, who, word, short) in enumerate(clips):
+        images = weak_clip(word, 120 + int(who[1:]), 20 + min(i, 2), 4 if camera == "HS" else 2)
+        for number, image in enumerate(images, 90054 if camera == "HS" else 22514):
+            clip = folder / "SMIC_all_cropped" / camera / who / "micro" / word / f"{who}_{short}_01"
+            save_picture(255 - image if camera == "NIR" else image, clip / f"reg_image{number:06d}.bmp")
     return folder
 
-
+# %% ../nbs/library/03_micro.ipynb #5e3eaa8a
 def survey_smic(
     folder: str | Path,
     camera: str = "HS",  # high speed; or "VIS", "NIR"
@@ -238,11 +242,14 @@ def survey_smic(
         if label is None or not frames:
             faults[clip] = f"is none of {', '.join(MICRO3.classes)}" if label is None else "holds no frames"
             continue
+        if gap := frame_gap(number for number, _ in frames):
+            faults[clip] = gap
+            continue
         meta = {"id": clip.name, "subject": subject_number(clip.parents[2].name, 2), "sequence": clip.name,
                 "frame": frames[0][0], "onset": 0, "apex": len(frames) // 2, "apex_known": False,
                 "offset": len(frames) - 1, "fps": SMIC_FPS[camera], "domain": camera}
         items.append(Item(tuple(path for _, path in frames), label, meta))
-    return Survey("smic", MICRO3, folder, items, faults, notes=("no apex is marked: the middle frame stands in",))
+    return Survey("smic", MICRO3, folder, items, faults)
 
 
 def read_smic(folder: str | Path, size: int = 48, crop: Crop = whole, skip_faulty: bool = False, *,

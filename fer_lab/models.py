@@ -37,7 +37,10 @@ class ModelError(LabError, ValueError):
 
 # %% ../nbs/library/16_models.ipynb #cell-006
 REGISTRY: dict[str, str | type[nn.Module]] = {
+    "alexnet": "fer_lab.papers.curriculum:SmallAlexNet",
+    "classic": "fer_lab.papers.classic:ClassicModel",
     "compact": "fer_lab.papers.compact:CompactCNN",
+    "multiscale": "fer_lab.papers.multiscale:MultiScale",
     "plain": "fer_lab.models:PlainStack",
     "resnet18": "fer_lab.models:SmallResNet18",
     "stn": "fer_lab.papers.stn:DeepEmotion",

@@ -23,13 +23,22 @@ from .settings import LabError, short_path
 from .synthetic import Pose, render, sample_params, stack
 
 # %% auto #0
-__all__ = ['PICTURES', 'Crop', 'WORDS', 'DataError', 'list_pictures', 'entries', 'find_below', 'find_where', 'no_data', 'whole',
-           'central', 'squared', 'file_fault', 'read_grey', 'Item', 'Survey', 'picture_frames', 'read_points',
-           'fault_list', 'plain_name', 'class_number', 'by_name', 'drawn_clip', 'save_picture']
+__all__ = ['PICTURES', 'Crop', 'SAME_PEOPLE', 'WORDS', 'DataError', 'LeftOut', 'list_pictures', 'entries', 'find_below',
+           'find_where', 'no_data', 'whole', 'central', 'squared', 'file_fault', 'read_grey', 'Item', 'Survey',
+           'picture_frames', 'read_points', 'fault_list', 'reason', 'plain_name', 'class_number', 'by_name',
+           'frame_gap', 'drawn_clip', 'save_picture']
 
 # %% ../nbs/library/03_pictures.ipynb #cell-004
 class DataError(LabError, ValueError):
     "A data file that is missing or cannot be used."
+
+
+class LeftOut(UserWarning):
+    "Files that cannot be used were left out, as was asked; `faults` has each with its reason."
+
+    def __init__(self, message: str, faults: dict[Path, str]):
+        super().__init__(message)
+        self.faults = faults
 
 # %% ../nbs/library/03_pictures.ipynb #cell-006
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
@@ -152,6 +161,9 @@ class Item:
     box: tuple[int, int, int] | None = None  # the face as the data set gives it: left, top, side
 
 
+SAME_PEOPLE = {"ck48": "ckplus"}  # sets that show the people of another one
+
+
 @dataclass(frozen=True)
 class Survey:
     "What a folder holds, by its names and lists; no pixel has been read."
@@ -245,20 +257,27 @@ def _assembled(survey: Survey, frames, landmarks, spoilt, faults: dict, length: 
         raise DataError(f"{survey.name}: nothing in {short_path(survey.folder)} can be used. "
                         + (fault_list(survey.name, faults) if faults else ""))
     if faults:
-        warnings.warn(f"{fault_list(survey.name, faults, 3)} Left out: {len(survey.items) - len(well)} of "
-                      f"{len(survey.items)} items that were found.", stacklevel=3)
+        warnings.warn(LeftOut(f"{fault_list(survey.name, faults, 3)} Left out: {len(survey.items) - len(well)} of "
+                              f"{len(survey.items)} items that were found.", faults), stacklevel=3)
     items = [survey.items[i] for i in well]
-    return FaceSet(survey.name, frames, np.array([item.label for item in items]), survey.space,
-                   pd.DataFrame([item.meta for item in items]), spans[well] * length, landmarks)
+    meta = pd.DataFrame([item.meta for item in items])
+    meta = meta.assign(people=SAME_PEOPLE.get(survey.name, survey.name)) if "subject" in meta else meta
+    return FaceSet(survey.name, frames, np.array([item.label for item in items]), survey.space, meta,
+                   spans[well] * length, landmarks)
 
 
 def fault_list(name: str, faults: dict[Path, str], most: int = 10) -> str:
     "Faulty files as a message: how many, the first of them, and what to do."
-    lines = [f"{short_path(path)}: {words}" if short_path(path) not in words else words
-             for path, words in list(faults.items())[:most]]
+    lines = [f"{short_path(path)}: {reason(path, words)}" for path, words in list(faults.items())[:most]]
     more = f"\n  … and {len(faults) - most} more" if len(faults) > most else ""
     return (f"{name}: {len(faults)} file(s) cannot be used:\n  " + "\n  ".join(lines) + more
-            + "\nRepair or remove them, or pass skip_faulty=True to leave out the items they belong to.")
+            + "\nRepair or remove them, or leave out the items they belong to: --skip-faulty of `fer-lab train`, "
+              "skip_faulty=True in Python.")
+
+
+def reason(path: Path, words: str) -> str:
+    "What is wrong with a file, for a line that begins with its path."
+    return words.removeprefix(short_path(path)).lstrip(": ")
 
 # %% ../nbs/library/03_pictures.ipynb #cell-032
 WORDS = {"angry": "anger", "contemptuous": "contempt", "disgusted": "disgust", "fearful": "fear", "afraid": "fear",
@@ -291,6 +310,17 @@ def by_name(
             yield path, found
         else:
             faults[path] = f"{short_path(path)}: the name does not read like {example}, so it has no label"
+
+# %% ../nbs/library/03_pictures.ipynb #08b2d348
+def frame_gap(
+    numbers: Iterable[int],  # of the frames of a clip, as in the names of the files
+    first: int | None = None,  # what they begin with; None: not known
+) -> str | None:  # in words; None if no frame is missing
+    "Which frames of a clip are not there."
+    there = sorted(set(numbers))
+    lost = sorted(set(range(there[0] if first is None else first, there[-1])) - set(there))
+    shown = ", ".join(map(str, lost[:5])) + (" …" if len(lost) > 5 else "")
+    return f"frame(s) {shown} missing; there are {len(there)}, numbered {there[0]} to {there[-1]}" if lost else None
 
 # %% ../nbs/library/03_pictures.ipynb #cell-038
 def drawn_clip(

@@ -11,7 +11,7 @@ import numpy as np
 from sklearn.model_selection import GroupKFold, LeaveOneGroupOut, StratifiedGroupKFold, StratifiedKFold
 
 from .faceset import FaceSet
-from .splits import Split, SplitError, cut_groups, group_names, known_groups
+from .splits import LeakError, Split, SplitError, cut_groups, group_names, known_groups
 
 # %% auto #0
 __all__ = ['CARELESS', 'CARELESS_RULES', 'subject_kfold', 'grouped_kfold', 'loso', 'leave_one_domain_out', 'frame_random',
@@ -110,9 +110,21 @@ def leave_one_domain_out(
     allows: Mapping[str, str] | None = None,
 ) -> list[Split]:  # one split a domain, in the order of their names
     "Train in all domains but one and test in that one. A person seen in two domains is refused unless named."
+    _refuse_guests(faces, by, allows or {})
     return _leave_one_out(faces, by, val_by, val, seed, allows)
 
 # %% ../nbs/library/04_protocols.ipynb #7d6c89dc
+def _refuse_guests(faces: FaceSet, by: str, allows: Mapping[str, str]) -> None:
+    "Who stands in two domains cannot be left out with one of them."
+    people = faces.meta["subject"] if "subject" in faces.meta else faces.meta[by]
+    guests = int((faces.meta[by][faces.labels >= 0].groupby(people).nunique() > 1).sum()) if by in faces.meta else 0
+    if guests and "subject" not in allows:
+        raise LeakError(f"leave one {by} out: {guests} subject(s) of {faces.name} are in more than one {by}, so "
+                        f"leaving one out does not leave out its people. Keep each person in one {by} only (drawn "
+                        f"faces: draw each {by} with a seed of its own and join them), ask about new people instead "
+                        "(subject_kfold), or pass allows={'subject': 'the reason'}.")
+
+
 def _leave_one_out(faces: FaceSet, by: str, val_by: str, val: float, seed: int, allows) -> list[Split]:
     index, groups = _labelled(faces, f"leave one {by} out", val), known_groups(faces, by)
     _check_folds(len(set(groups[index])), max(2, len(set(groups[index]))), by, faces.name)

@@ -16,14 +16,14 @@ import pandas as pd
 from . import clips, micro, stills
 from .faceset import FaceSet
 from .fer2013 import Fer2013Check, check_fer2013, fer2013_home, fer2013_state, image_groups, read_fer2013
-from .fer2013 import write_fer2013
-from .pictures import DataError, Survey, fault_list
+from .fer2013 import write_fer2013, write_votes
+from .pictures import DataError, LeftOut, Survey, reason
 from .settings import DATASETS, Settings, short_path
 from .synthetic import synthetic_faces
 
 # %% auto #0
 __all__ = ['OULU', 'WEB', 'LAYOUTS', 'Layout', 'load_dataset', 'layout_of', 'synthetic_size', 'write_layouts', 'list_datasets',
-           'layout_state', 'DataCheck', 'check_dataset', 'usable', 'classes_of', 'repeats_of', 'verdict_of']
+           'layout_state', 'DataCheck', 'check_dataset', 'usable', 'classes_of', 'repeats_of', 'is_whole', 'verdict_of']
 
 # %% ../nbs/library/03_readers.ipynb #cell-005
 @dataclass(frozen=True)
@@ -33,10 +33,11 @@ class Layout:
     survey: Callable[[Path], Survey]  # what is there, without reading pixels
     read: Callable[..., FaceSet]  # (folder, size=48, crop=whole, skip_faulty=False)
     write: Callable[[Path], Path]  # drawn faces in the same layout
-    published: int | None  # items, as the paper counts them
+    published: tuple[int, ...]  # items of a complete copy (of each camera and light), by the paper or the copy around
     unit: str  # what an item is
     get_it: str  # where to ask
     note: str = ""  # what to know before believing a number on it
+    labelled: int | None = None  # how many of the items have a label, where not all do
 
 
 OULU = "Center for Machine Vision and Signal Analysis, University of Oulu: on request, by agreement"
@@ -44,29 +45,31 @@ WEB = "nobody knows who the people are: no split can keep them apart"
 
 # %% ../nbs/library/03_readers.ipynb #cell-006
 LAYOUTS = {
-    "ckplus": Layout("CK+", clips.survey_ckplus, clips.read_ckplus, clips.write_ckplus, 593, "sequences",
-                     "Affect Analysis Group, University of Pittsburgh: agreement form", "327 sequences have a label"),
-    "ck48": Layout("CK+48", stills.survey_ck48, stills.read_ck48, stills.write_ck48, 981, "pictures",
+    "ckplus": Layout("CK+", clips.survey_ckplus, clips.read_ckplus, clips.write_ckplus, (593,), "sequences",
+                     "Affect Analysis Group, University of Pittsburgh: agreement form",
+                     "posed, from neutral to peak: the last frame counts", labelled=327),
+    "ck48": Layout("CK+48", stills.survey_ck48, stills.read_ck48, stills.write_ck48, (981,), "pictures",
                    "made from CK+, whose terms hold", "three frames of each sequence: split by subject"),
-    "jaffe": Layout("JAFFE", stills.survey_jaffe, stills.read_jaffe, stills.write_jaffe, 213, "pictures",
+    "jaffe": Layout("JAFFE", stills.survey_jaffe, stills.read_jaffe, stills.write_jaffe, (213,), "pictures",
                     "doi.org/10.5281/zenodo.3451524: restricted, request access", "10 women: leave one person out"),
-    "oulu": Layout("Oulu-CASIA", clips.survey_oulu, clips.read_oulu, clips.write_oulu, 480, "sequences",
-                   OULU, "visible camera, strong light; posed"),
-    "ferg": Layout("FERG-DB", stills.survey_ferg, stills.read_ferg, stills.write_ferg, 55767, "pictures",
+    "oulu": Layout("Oulu-CASIA", clips.survey_oulu, clips.read_oulu, clips.write_oulu, (480,), "sequences",
+                   OULU, "posed; two cameras filmed each moment: people must not be divided"),
+    "ferg": Layout("FERG-DB", stills.survey_ferg, stills.read_ferg, stills.write_ferg, (55767,), "pictures",
                    "grail.cs.washington.edu/projects/deepexpr/ferg-2d-db.html: request form", "6 animated characters"),
-    "casme2": Layout("CASME II", micro.survey_casme2, micro.read_casme2, micro.write_casme2, 247, "clips",
+    "casme2": Layout("CASME II", micro.survey_casme2, micro.read_casme2, micro.write_casme2, (247, 255), "clips",
                      "casme.psych.ac.cn: licence agreement", "the sheet in circulation has 255 rows"),
-    "samm": Layout("SAMM", micro.survey_samm, micro.read_samm, micro.write_samm, 159, "clips",
+    "samm": Layout("SAMM", micro.survey_samm, micro.read_samm, micro.write_samm, (159,), "clips",
                    "Manchester Metropolitan University, the paper's authors: on request, by agreement"),
-    "smic": Layout("SMIC", micro.survey_smic, micro.read_smic, micro.write_smic, 164, "clips", OULU,
-                   "high-speed camera; no apex is marked"),
-    "rafdb": Layout("RAF-DB", stills.survey_rafdb, stills.read_rafdb, stills.write_rafdb, 15339, "pictures",
+    "smic": Layout("SMIC", micro.survey_smic, micro.read_smic, micro.write_smic, (164,), "clips", OULU,
+                   "high-speed camera; no apex is marked: the middle frame stands in; no list says where a clip begins "
+                   "or ends: a first or last frame that is lost goes unseen"),
+    "rafdb": Layout("RAF-DB", stills.survey_rafdb, stills.read_rafdb, stills.write_rafdb, (15339,), "pictures",
                     "whdeng.cn/RAF/model1.html: request by e-mail", WEB),
-    "affectnet": Layout("AffectNet", stills.survey_affectnet, stills.read_affectnet, stills.write_affectnet, 291651,
+    "affectnet": Layout("AffectNet", stills.survey_affectnet, stills.read_affectnet, stills.write_affectnet, (291651,),
                         "pictures", "mohammadmahoor.com: signed by a laboratory's head or professor", WEB),
-    "cremad": Layout("CREMA-D", clips.survey_cremad, clips.read_cremad, clips.write_cremad, 7442, "clips",
+    "cremad": Layout("CREMA-D", clips.survey_cremad, clips.read_cremad, clips.write_cremad, (7442,), "clips",
                      "github.com/CheyneyComputerScience/CREMA-D (needs Git LFS), open licence", clips.SPEECH),
-    "folders": Layout("class folders", stills.survey_folders, stills.read_folders, stills.write_folders, None,
+    "folders": Layout("class folders", stills.survey_folders, stills.read_folders, stills.write_folders, (),
                       "pictures", "your own: folders named after a class", WEB),
 }
 
@@ -75,6 +78,7 @@ def load_dataset(
     name: str,  # one of DATASETS
     settings: Settings,
     size: int = 48,  # pixels, height and width
+    skip_faulty: bool = False,  # leave out, with a warning, what cannot be used; FER2013, one file, is whole or refused
 ) -> FaceSet:  # labelled stills
     "The faces called `name`. Raises `DataError` if they are not there."
     if name == "synthetic":  # masks cost as much again
@@ -83,7 +87,7 @@ def load_dataset(
         if size != 48:
             raise DataError(f"FER2013 has 48 × 48 pixels; {size} were asked for. Let the model enlarge them.")
         return read_fer2013(fer2013_home(settings))
-    faces = layout_of(name).read(settings.data_dir / name, size).peaks()
+    faces = layout_of(name).read(settings.data_dir / name, size, skip_faulty=skip_faulty).peaks()
     return faces.subset(faces.labels >= 0) if (faces.labels < 0).any() else faces
 
 
@@ -106,6 +110,7 @@ def write_layouts(folder: str | Path) -> Path:
     faces = replace(faces, meta=faces.meta.assign(usage=np.repeat(["Training", "PublicTest", "PrivateTest"], 3)))
     (folder / "fer2013").mkdir(parents=True, exist_ok=True)
     write_fer2013(faces, folder / "fer2013" / "fer2013.csv")
+    write_votes(faces, folder / "fer2013" / "fer2013new.csv")
     for name, layout in LAYOUTS.items():
         layout.write(folder / name)
     return folder
@@ -125,11 +130,12 @@ def layout_state(layout: Layout, home: Path) -> tuple[str, str, str, str, str]:
     try:
         survey = layout.survey(home)
     except DataError as error:
-        reason = str(error).split(". ")[0] if home.is_dir() else short_path(home)
-        return "no", "", reason, layout.get_it, layout.note
-    images = sum(len(item.files) for item in survey.items)
-    faults = [f"{len(survey.faults)} faulty, see fer-lab data check"] if survey.faults else []
-    return short_path(home), f"{images:,}", "; ".join([*faults, *survey.missing]), "", layout.note
+        why = str(error).split(". ")[0].rstrip(".") if home.is_dir() else short_path(home)
+        return "no", "", why, layout.get_it, layout.note
+    files = [path for item in survey.items for path in item.files]
+    faulty = len(survey.faults) + sum(not (path.is_file() and path.stat().st_size) for path in files)
+    faults = [f"{faulty} faulty, see fer-lab data check {survey.name}"] if faulty else []
+    return short_path(home), f"{len(files):,}", "; ".join([*faults, *survey.missing]), "", layout.note
 
 # %% ../nbs/library/03_readers.ipynb #cell-020
 @dataclass(frozen=True, repr=False)
@@ -163,27 +169,26 @@ def check_dataset(name: str, settings: Settings) -> DataCheck:
         found: Fer2013Check = check_fer2013(load_dataset(name, settings))
         return DataCheck(found.tables(), found.verdict, found.verdict.startswith("Complete"))
     layout, home = layout_of(name), settings.data_dir / name
-    survey = layout.survey(home)
-    faces, faults = usable(layout, home, survey)
-    listed = pd.DataFrame({"what": faults.values()}, index=pd.Index(map(short_path, faults), name="file"))
-    parts = {"Items by class": classes_of(faces), f"Files that cannot be used: {len(faults)}": listed.head(20),
+    faces, faults = usable(layout, home)
+    listed = pd.DataFrame({"what": [reason(path, words) for path, words in faults.items()]},
+                          index=pd.Index(map(short_path, faults), name="file"))
+    many = f"{len(faults)}; the first 20" if len(faults) > 20 else f"{len(faults)}"
+    parts = {"Items by class": classes_of(faces), f"Files that cannot be used: {many}": listed.head(20),
              "Identical pictures": repeats_of(faces)}
-    notes = "; ".join(filter(None, [*survey.notes, layout.note]))
-    return DataCheck(parts, f"{verdict_of(layout, len(faces), len(faults))} To know: {notes or 'nothing special'}.",
-                     not faults and layout.published in (None, len(faces)))
+    if "domain" in faces.meta:
+        parts["Items by camera or light"] = faces.meta["domain"].value_counts(sort=False).to_frame("items")
+    notes = "; ".join(filter(None, [*layout.survey(home).notes, layout.note]))
+    whole = not faults and is_whole(layout, faces)
+    return DataCheck(parts, f"{verdict_of(layout, faces, faults)} To know: {notes or 'nothing special'}.", whole)
 
 # %% ../nbs/library/03_readers.ipynb #cell-022
-def usable(layout: Layout, home: Path, survey: Survey) -> tuple[FaceSet, dict[Path, str]]:
-    "Everything that can be read, and the files that cannot."
+def usable(layout: Layout, home: Path) -> tuple[FaceSet, dict[Path, str]]:
+    "Everything that can be read, and the files that cannot, each with the reason."
     with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
+        warnings.simplefilter("always", LeftOut)
         faces = layout.read(home, skip_faulty=True)
-    faults = dict(survey.faults)
-    kept = set(faces.meta["id"])
-    faults |= {item.files[0]: "an item that cannot be decoded starts here" for item in survey.items
-               if item.meta["id"] not in kept}
-    assert bool(caught) >= bool(faults), fault_list(survey.name, faults)
-    return faces, faults
+    left_out = [warning.message.faults for warning in caught if isinstance(warning.message, LeftOut)]
+    return faces, left_out[0] if left_out else {}
 
 
 def classes_of(faces: FaceSet) -> pd.DataFrame:
@@ -197,16 +202,27 @@ def classes_of(faces: FaceSet) -> pd.DataFrame:
 
 # %% ../nbs/library/03_readers.ipynb #cell-023
 def repeats_of(faces: FaceSet) -> pd.DataFrame:
-    "Items whose frames are the same bytes as another's, and those of them whose labels differ."
+    "Items with a frame of the same bytes as one of another item, and those of them whose labels differ."
     groups = pd.DataFrame({"group": image_groups(faces), "label": faces.labels}).groupby("group")["label"]
     size, labels = groups.transform("size"), groups.transform("nunique")
-    rows = {"with the same bytes as another": int((size > 1).sum()), "and another label": int((labels > 1).sum())}
+    rows = {"with a picture of another": int((size > 1).sum()), "and another label": int((labels > 1).sum())}
     return pd.Series(rows, name="items").to_frame()
 
 
-def verdict_of(layout: Layout, items: int, faults: int) -> str:
-    "Whether it is the data set as published."
-    if layout.published is None:
-        return f"{items:,} {layout.unit}, {faults} faulty."
-    whole = "Complete" if items == layout.published and not faults else "Not complete"
-    return f"{whole}: {items:,} {layout.unit}; {layout.title} as published has {layout.published:,}."
+def is_whole(layout: Layout, faces: FaceSet) -> bool:
+    "Whether there are as many items, and labels, as were published, for every camera and light that is there."
+    domains = faces.meta.get("domain", pd.Series("", index=range(len(faces)))).value_counts()
+    labels = int((faces.labels >= 0).sum())
+    return not layout.published or (set(domains) <= set(layout.published) and layout.labelled in (None, labels))
+
+
+def verdict_of(layout: Layout, faces: FaceSet, faults: dict[Path, str]) -> str:
+    "Whether it is the data set as published, in words."
+    items, labels = f"{len(faces):,} {layout.unit}", f", {(faces.labels >= 0).sum():,} of them labelled"
+    if not layout.published:
+        return f"{items}, {len(faults)} faulty."
+    domains = faces.meta["domain"].nunique() if "domain" in faces.meta else 1
+    published = " or ".join(f"{n:,}" for n in layout.published) + (" for each camera and light" if domains > 1 else "")
+    published += f", {layout.labelled:,} labelled" if layout.labelled else ""
+    return (f"{'Complete' if is_whole(layout, faces) and not faults else 'Not complete'}: {items}"
+            f"{labels if layout.labelled else ''}; {layout.title} as published has {published}.")

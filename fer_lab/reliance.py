@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from time import perf_counter
+from time import perf_counter, process_time
 
 import numpy as np
 import pandas as pd
@@ -26,27 +26,30 @@ from scipy.optimize import nnls
 from scipy.sparse import csc_matrix
 from scipy.sparse.linalg import splu
 from scipy.stats import rankdata
+from scipy.stats import t as student
 from torch import Tensor, nn
 
 from .augment import Augment, to_float
-from .explain import NotDefined, attribute, explaining, randomised, similarity
+from .explain import NotDefined, attribute, explaining, randomised, similarity, why_not
 from .faceset import FaceSet, LabelSpace
 from .models import create
+from .models import names as model_names
 from .report import environment, evaluate
 from .settings import LabError, Settings, write_atomic
 from .splits import Split
 from .synthetic import AU_NAMES, INTENSITIES, FaceParams, Pose, au_index, render, sample_params, synthetic_faces
 from .trainer import Recipe, Trainer
-from .trial import Estimate, estimate, holm
+from .trial import Estimate, _freedom, estimate, holm, parts, people_codes, sums_by_person
 
 # %% auto #0
-__all__ = ['NEIGHBOURS', 'TEN', 'RIVALS', 'UNSIGNED', 'RULES', 'BYSTANDERS', 'MARK', 'NEARLY_UPRIGHT', 'NETWORKS', 'FLIPS',
+__all__ = ['NEIGHBOURS', 'TEN', 'RIVALS', 'CEILINGS', 'RULES', 'BYSTANDERS', 'MARK', 'NEARLY_UPRIGHT', 'NETWORKS', 'FLIPS',
            'EXAMINED', 'TESTED', 'RECORD', 'FULL', 'SANE', 'RelianceError', 'Variants', 'variants', 'target_scores',
-           'reliance', 'shapley', 'energies', 'kendall', 'spearman', 'deletion_curve', 'extreme_areas', 'deletion',
-           'marks', 'baselines', 'oracle', 'greyed', 'imputed', 'pixel_deletion', 'Exam', 'examine', 'stamped',
-           'RuleFaces', 'rule_faces', 'heat_share', 'rule_shares', 'rule_reliance', 'follow', 'trained', 'drawn',
-           'expression_faces', 'rule_networks', 'Plan', 'packed', 'unpacked', 'Record', 'run_plan', 'record', 'records',
-           'load_reliance', 'verdict']
+           'reliance', 'shapley', 'energies', 'kendall', 'spearman', 'unsigned', 'deletion_curve', 'extreme_areas',
+           'deletion', 'best_order', 'marks', 'baselines', 'dice', 'map_of', 'oracle', 'deletion_oracle', 'greyed',
+           'imputed', 'pixel_deletion', 'painted_over', 'Exam', 'examine', 'stamped', 'RuleFaces', 'rule_faces',
+           'heat_share', 'rule_shares', 'rule_reliance', 'follow', 'Setup', 'trained', 'drawn', 'expression_faces',
+           'rule_networks', 'Plan', 'packed', 'unpacked', 'Record', 'run_plan', 'finished', 'record', 'records',
+           'load_reliance', 'in_words', 'networks_needed', 'sane', 'verdict']
 
 # %% ../nbs/library/27_reliance.ipynb #5db52c46
 class RelianceError(LabError, ValueError):
@@ -155,14 +158,10 @@ def shapley(scores: np.ndarray) -> np.ndarray:  # [2^k] -> [k]; adds up to score
     return np.array(values)
 
 # %% ../nbs/library/27_reliance.ipynb #da9629eb
-def energies(heat: Tensor, masks: Tensor) -> np.ndarray:  # [S, S], bool [k, S, S] -> [k]
-    "Mean absolute heat inside the mask of each unit."
-    return _inside(heat.abs(), masks) / masks.flatten(1).sum(1).numpy()
-
-
-def _inside(heat: Tensor, masks: Tensor) -> np.ndarray:
-    "Sum of the heat in each mask."
-    return (masks.flatten(1).double() @ heat.detach().cpu().double().flatten()).numpy()
+def energies(heat: Tensor, masks: Tensor) -> np.ndarray:  # [D, S, S], bool [k, S, S] -> [D, k]
+    "Mean heat inside the mask of each unit, of D maps."
+    masks = masks.flatten(1).double()
+    return (heat.detach().cpu().double().flatten(1) @ masks.T / masks.sum(1)).numpy()
 
 
 def kendall(a: np.ndarray, b: np.ndarray) -> float:  # [k], [k] -> -1 to 1
@@ -178,20 +177,28 @@ def spearman(a: np.ndarray, b: np.ndarray) -> float:  # [k], [k] -> -1 to 1; 0 w
     return float((a * b).sum() / size) if size else 0.0
 
 # %% ../nbs/library/27_reliance.ipynb #a7f6e094
+def unsigned(scores: np.ndarray) -> np.ndarray:  # [2^k] -> [2^k]
+    "Minus the distance of each score from that of the whole face: it falls whichever way the score moves."
+    return -np.abs(scores - scores[0])
+
+
 def deletion_curve(scores: np.ndarray, order: Sequence[int]) -> np.ndarray:  # [2^k], units hottest first -> [k + 1]
     "The score while units are put to rest one after the other."
     return scores[np.cumsum([0] + [1 << int(j) for j in order])]
 
 
-def extreme_areas(scores: np.ndarray) -> tuple[float, float]:  # smallest and largest mean of any deletion curve
-    "The best and the worst order of removal, by going through the combinations once, from calm to whole."
-    k = len(scores).bit_length() - 1
-    low, high = scores.astype(float).copy(), scores.astype(float).copy()
+def _fastest(scores: np.ndarray) -> np.ndarray:  # [2^k] -> [2^k]
+    "The smallest sum of scores on any way from each combination to the calm face, from the calm face backwards."
+    k, total = len(scores).bit_length() - 1, scores.astype(float).copy()
     for at in range(len(scores) - 2, -1, -1):
-        following = [at | 1 << j for j in range(k) if not at >> j & 1]
-        low[at] += low[following].min()
-        high[at] += high[following].max()
-    return low[0] / (k + 1), high[0] / (k + 1)
+        total[at] += min(total[at | 1 << j] for j in range(k) if not at >> j & 1)
+    return total
+
+
+def extreme_areas(scores: np.ndarray) -> tuple[float, float]:  # smallest and largest mean of any deletion curve
+    "The best and the worst order of removal."
+    steps = len(scores).bit_length()
+    return _fastest(scores)[0] / steps, -_fastest(-scores)[0] / steps
 
 
 def deletion(scores: np.ndarray, order: Sequence[int]) -> float:  # 1: as fast as can be, 0: as slow as can be
@@ -199,19 +206,29 @@ def deletion(scores: np.ndarray, order: Sequence[int]) -> float:  # 1: as fast a
     best, worst = extreme_areas(scores)
     return float((worst - deletion_curve(scores, order).mean()) / (worst - best)) if worst > best else 0.5
 
+# %% ../nbs/library/27_reliance.ipynb #c6f0c401
+def best_order(scores: np.ndarray) -> list[int]:  # [2^k] -> the k units
+    "The order of removal that makes the score fall fastest."
+    total, at, order = _fastest(scores), 0, []
+    for _ in range(len(scores).bit_length() - 1):
+        left = [j for j in range(len(scores).bit_length() - 1) if not at >> j & 1]
+        order.append(min(left, key=lambda j, at=at: total[at | 1 << j]))
+        at |= 1 << order[-1]
+    return order
+
 # %% ../nbs/library/27_reliance.ipynb #844136de
-def _marks(heat: Tensor, masks: Tensor, scores: np.ndarray) -> dict[str, float]:
-    "All marks of one map of one face."
-    truth, energy, area = reliance(scores), energies(heat, masks), masks.flatten(1).sum(1).numpy()
-    peak = heat.abs().flatten().argmax()
+def _marks(heat: Tensor, masks: Tensor, scores: np.ndarray) -> dict[str, np.ndarray]:  # [D, S, S] -> [D] each
+    "All marks of D maps of one face."
+    truth, worth, area = reliance(scores), np.abs(shapley(scores)), masks.flatten(1).sum(1).numpy()
+    size, warm, toned = np.abs(truth), energies(heat.abs(), masks), energies(heat, masks)
+    top = masks[size.argmax()].flatten()[heat.abs().flatten(1).argmax(1)]
+    each = lambda mark, rows, wanted: np.array([mark(row, wanted) for row in rows])  # noqa: E731
+    removed = lambda row, scores: deletion(scores, np.argsort(-row, kind="stable"))  # noqa: E731
     return {
-        "order": kendall(energy, np.abs(truth)),
-        "spearman": spearman(energy, np.abs(truth)),
-        "shapley": kendall(energy, np.abs(shapley(scores))),
-        "sum": kendall(energy * area, np.abs(truth)),
-        "signed": kendall(_inside(heat, masks) / area, truth),
-        "pointing": float(masks[np.abs(truth).argmax()].flatten()[peak]),
-        "deletion": deletion(scores, np.argsort(-_inside(heat, masks) / area, kind="stable")),
+        "order": each(kendall, warm, size), "order, signed": each(kendall, toned, truth),
+        "deletion": each(removed, warm, unsigned(scores)), "deletion, signed": each(removed, toned, scores),
+        "pointing": top.double().numpy(), "spearman": each(spearman, warm, size),
+        "shapley": each(kendall, warm, worth), "sum": each(kendall, warm * area, size),
     }
 
 
@@ -219,17 +236,17 @@ def marks(
     heat: Tensor,  # float [N, S, S]
     faces: Variants,
     scores: Sequence[np.ndarray],  # from `target_scores`
-) -> dict[str, np.ndarray]:  # order, spearman, shapley, sum, signed, pointing, deletion: float [N] each
+) -> dict[str, np.ndarray]:  # order, deletion, pointing, spearman, shapley, sum; two of them signed: float [N] each
     "How right a heat map is, face by face."
     if heat.shape != (len(faces), *faces.pictures.shape[-2:]) or len(scores) != len(faces):
         raise RelianceError(f"marks need a map and the scores of each of {len(faces)} faces; got maps "
                             f"{list(heat.shape)} and {len(scores)} scores.")
     heat = heat.detach().cpu()
-    rows = [_marks(heat[i], faces.masks(i), scores[i]) for i in range(len(faces))]
-    return {name: np.array([row[name] for row in rows]) for name in rows[0]}
+    rows = [_marks(heat[[i]], faces.masks(i), scores[i]) for i in range(len(faces))]
+    return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
 
 # %% ../nbs/library/27_reliance.ipynb #0eb103fa
-def baselines(faces: Variants, seed: int = 0) -> dict[str, Tensor]:  # name -> float32 [N, S, S]
+def baselines(faces: Variants) -> dict[str, Tensor]:  # name -> float32 [N, S, S]
     "Maps that never saw the network."
     n, side = len(faces), faces.pictures.shape[-1]
     away = (torch.arange(side) - (side - 1) / 2) / side
@@ -238,24 +255,39 @@ def baselines(faces: Variants, seed: int = 0) -> dict[str, Tensor]:  # name -> f
     grey = faces.images.float().mean(1, keepdim=True)
     kernel = torch.tensor([[1.0, 0, -1], [2, 0, -2], [1, 0, -1]])
     slopes = F.conv2d(F.pad(grey, (1,) * 4, mode="replicate"), torch.stack([kernel, kernel.T])[:, None])
-    return {
-        "random": torch.rand(n, side, side, generator=torch.Generator().manual_seed(seed)),
-        "centre": hill.expand(n, -1, -1).clone(),
-        "mean mask": (shown.sum(0) - shown) / max(1, n - 1),
-        "edges": slopes.square().sum(1).sqrt(),
-    }
+    return {"centre": hill.expand(n, -1, -1).clone(), "mean mask": (shown.sum(0) - shown) / max(1, n - 1),
+            "edges": slopes.square().sum(1).sqrt()}
+
+
+def dice(
+    faces: Variants,
+    scores: Sequence[np.ndarray],  # from `target_scores`
+    maps: int = 64,  # of noise, for each face
+    seed: int = 0,
+) -> dict[str, np.ndarray]:  # as `marks`: float [N] each, the mean over the maps
+    "What noise gets: the marks of many random maps."
+    generator, shape = torch.Generator().manual_seed(seed), (maps, *faces.pictures.shape[-2:])
+    rows = [_marks(torch.rand(shape, generator=generator), faces.masks(i), scores[i]) for i in range(len(faces))]
+    return {name: np.array([row[name].mean() for row in rows]) for name in rows[0]}
 
 # %% ../nbs/library/27_reliance.ipynb #32f99db1
-def oracle(faces: Variants, scores: Sequence[np.ndarray]) -> Tensor:  # float32 [N, S, S], 0 or more
-    "The map whose energies are as near to the reliances as a map can be."
-    maps = []
-    for i, mine in enumerate(scores):
-        masks = faces.masks(i).flatten(1).numpy()  # [k, pixels]
-        kinds, where, pixels = np.unique(masks, axis=1, return_inverse=True, return_counts=True)
-        means = kinds * pixels / masks.sum(1, keepdims=True)  # energy from one degree of heat in each kind of pixel
-        heat, _ = nnls(means, np.abs(reliance(mine)))
-        maps.append(heat[where.ravel()].reshape(faces.pictures.shape[-2:]))
-    return torch.from_numpy(np.stack(maps)).float()
+def map_of(masks: Tensor, wanted: np.ndarray) -> Tensor:  # bool [k, S, S], [k], 0 or more -> float32 [S, S], 0 or more
+    "The map whose energies are as near to some numbers as a map can be."
+    masks, side = masks.flatten(1).numpy(), masks.shape[-2:]
+    kinds, where, pixels = np.unique(masks, axis=1, return_inverse=True, return_counts=True)
+    means = kinds * pixels / masks.sum(1, keepdims=True)  # energy from one degree of heat in each kind of pixel
+    return torch.from_numpy(nnls(means, wanted)[0][where.ravel()].reshape(side)).float()
+
+
+def oracle(faces: Variants, scores: Sequence[np.ndarray]) -> Tensor:  # float32 [N, S, S]
+    "A map that was told the reliances."
+    return torch.stack([map_of(faces.masks(i), np.abs(reliance(mine))) for i, mine in enumerate(scores)])
+
+
+def deletion_oracle(faces: Variants, scores: Sequence[np.ndarray]) -> Tensor:  # float32 [N, S, S]
+    "A map that was told the order of removal which changes the score fastest."
+    ranks = [len(mine) - np.argsort(best_order(unsigned(each))) for mine, each in zip(faces.units, scores)]
+    return torch.stack([map_of(faces.masks(i), mine.astype(float)) for i, mine in enumerate(ranks)])
 
 # %% ../nbs/library/27_reliance.ipynb #cb9c22ae
 NEIGHBOURS = {(y, x): 1 / 6 if y == 0 or x == 0 else 1 / 12 for y in (-1, 0, 1) for x in (-1, 0, 1) if (y, x) != (0, 0)}
@@ -312,7 +344,7 @@ def pixel_deletion(
     target: np.ndarray,  # int [N]
     fill: Callable[[Tensor, Tensor], Tensor] = greyed,  # or `imputed`
     shares: Sequence[float] = (0.1, 0.2, 0.4),  # of the pixels, the hottest first
-) -> np.ndarray:  # float [N], logits: the mean fall of the target's score
+) -> np.ndarray:  # float [N, shares], logits: the fall of the target's score
     "How far the score falls when the hottest pixels are painted over."
     ranks = heat.detach().flatten(1).argsort(1, descending=True).argsort(1).view_as(heat)
     column = torch.as_tensor(target)[:, None]
@@ -320,22 +352,40 @@ def pixel_deletion(
         before = model(x).cpu().gather(1, column)
         falls = [before - model(fill(x, (ranks < share * heat[0].numel()).to(x.device))).cpu().gather(1, column)
                  for share in shares]
-    return torch.stack(falls).mean(0)[:, 0].double().numpy()
+    return torch.cat(falls, 1).double().numpy()
+
+
+def painted_over(
+    model: nn.Module,
+    faces: Variants,
+    maps: Mapping[str, Tensor],  # method -> float [N, S, S]
+) -> dict[str, dict[str, np.ndarray]]:  # method -> grey, road, and both signed -> float [N]
+    "Change of the score under grey paint and under ROAD; 1 is the most that drawing again without units can do."
+    x, (target, scores), found = to_float(faces.images), target_scores(model, faces), {}
+    most = np.mean([-unsigned(mine).min() for mine in scores])
+    for name, heat in maps.items():
+        heat, found[name] = heat.detach().cpu(), {}
+        for mark, fill in (("grey", greyed), ("road", imputed)):
+            change = pixel_deletion(model, x, heat.abs(), target, fill)
+            toned = change if (heat >= 0).all() else pixel_deletion(model, x, heat, target, fill)
+            found[name] |= {mark: np.abs(change).mean(1) / most, f"{mark}, signed": toned.mean(1) / most}
+    return found
 
 # %% ../nbs/library/27_reliance.ipynb #0b61b405
 TEN = ("Saliency", "InputXGradient", "IntegratedGradients", "GuidedBackprop", "LayerGradCam", "GuidedGradCam",
        "Occlusion", "DeepLift", "KernelShap", "GradientShap")
 RIVALS = ("random", "centre", "mean mask", "edges")
-UNSIGNED = ("Saliency", *RIVALS, "oracle")  # no value of theirs can speak against a class
+CEILINGS = ("oracle", "deletion oracle")
 
 
 @dataclass(frozen=True, eq=False)
 class Exam:
     "What one network's heat maps are worth."
-    values: Mapping[str, Mapping[str, np.ndarray]]  # method or rival -> mark -> float [N]
+    maps: Mapping[str, Tensor]  # method -> float [N, S, S]
+    values: Mapping[str, Mapping[str, np.ndarray]]  # method, rival or ceiling -> mark -> float [N]
     twins: Mapping[str, np.ndarray]  # method -> likeness to the twin's maps, float [few]
     alike: pd.DataFrame  # mean likeness (rank correlation of pixels) between methods
-    milliseconds: Mapping[str, float]  # method -> for one map
+    milliseconds: Mapping[str, float]  # method -> processor time for one map
     missing: Mapping[str, str]  # method -> why it is not defined for this network
 
 # %% ../nbs/library/27_reliance.ipynb #734c865e
@@ -343,8 +393,8 @@ def examine(
     model: nn.Module,
     faces: Variants,
     methods: Sequence[str] = TEN,
-    seed: int = 0,  # of methods that draw random numbers, of the twin and of the noise
-    few: int = 24,  # faces for what is slow: twins, painting over, likeness
+    seed: int = 0,  # of methods that draw random numbers, of the twin and of the dice
+    few: int = 16,  # faces for the twins and for likeness
 ) -> Exam:
     "Put methods and rivals to the test on one network."
     x = to_float(faces.images)
@@ -355,22 +405,21 @@ def examine(
             maps[name], times[name] = _timed(model, x, name, target, seed)
         except NotDefined as error:
             missing[name] = str(error)
-    rivals = baselines(faces, seed) | {"oracle": oracle(faces, scores)}
-    values = {name: marks(heat, faces, scores) for name, heat in (maps | rivals).items()}
-    for name, heat in (maps | rivals).items():
-        for mark, fill in (("grey", greyed), ("road", imputed)):
-            values[name][mark] = pixel_deletion(model, x[:few], heat[:few], target[:few], fill)
+    told = {"oracle": oracle(faces, scores), "deletion oracle": deletion_oracle(faces, scores)}
+    values = {name: marks(heat, faces, scores) for name, heat in (maps | baselines(faces) | told).items()}
+    values["random"] = dice(faces, scores, seed=seed)
     twin = randomised(model, seed)
     twins = {name: similarity(heat[:few], attribute(twin, x[:few], name, target[:few], seed=seed))
              for name, heat in maps.items()}
-    return Exam(values, twins, _likeness({name: heat[:few] for name, heat in maps.items()}), times, missing)
+    return Exam(maps, values, twins, _likeness({name: heat[:few] for name, heat in maps.items()}), times, missing)
 
 # %% ../nbs/library/27_reliance.ipynb #9be4847d
 def _timed(model: nn.Module, x: Tensor, name: str, target: np.ndarray, seed: int) -> tuple[Tensor, float]:
-    "Maps of all faces, and the milliseconds for one of them."
-    start = perf_counter()
+    "Maps of all faces, and the milliseconds of processor time for one of them; one face before, to warm up."
+    attribute(model, x[:1], name, torch.from_numpy(target[:1]), seed=seed)
+    start = process_time()
     heat = attribute(model, x, name, torch.from_numpy(target), seed=seed)
-    return heat.cpu(), 1000 * (perf_counter() - start) / len(x)
+    return heat.cpu(), 1000 * (process_time() - start) / len(x)
 
 
 def _likeness(maps: Mapping[str, Tensor]) -> pd.DataFrame:
@@ -449,13 +498,13 @@ def rule_shares(
     methods: Sequence[str] = TEN,
     seed: int = 0,
 ) -> dict[str, dict[str, dict[str, np.ndarray]]]:  # method -> rule of the network -> region -> share, float [N]
-    "Where the heat of each network lies."
-    x, shares = to_float(faces.images), {name: {} for name in methods}
+    "Where the heat of each network lies; methods that are not defined for all of them are left out."
+    x, shares = to_float(faces.images), {}
     for rule, model in networks.items():
-        for name in methods:
-            heat = attribute(model, x, name, seed=seed)
-            shares[name][rule] = {region: heat_share(heat, faces.region(region)) for region in RULES}
-    return shares
+        for name in (name for name in methods if not why_not(model, x, name)):
+            heat, mine = attribute(model, x, name, seed=seed), shares.setdefault(name, {})
+            mine[rule] = {region: heat_share(heat, faces.region(region)) for region in RULES}
+    return {name: mine for name, mine in shares.items() if len(mine) == len(networks)}
 
 # %% ../nbs/library/27_reliance.ipynb #43eec272
 @torch.no_grad()
@@ -477,10 +526,22 @@ def follow(shares: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, np.ndarr
             for rule in shares}
 
 # %% ../nbs/library/27_reliance.ipynb #6cef0f3d
-NETWORKS = {  # name in the registry -> its arguments
-    "stn": {"localisation": "fc1000", "norm": "batch", "dropout": 0.1},
-    "plain": {"widths": (16, 32, 64)},
-    "resnet18": {},
+@dataclass(frozen=True)
+class Setup:
+    "How a network of the registry is made and trained here."
+    arguments: Mapping  # of its class
+    lr: float = 4e-3
+    longer: float = 1  # times as many epochs
+    intensity: str | None = None  # of the expressions it learns from; None: all. Strong ones are easier to begin with
+
+
+NETWORKS = {  # name in the registry -> setup
+    "stn": Setup({"localisation": "fc1000", "norm": "batch", "dropout": 0.1}),
+    "plain": Setup({"widths": (16, 32, 64)}, 1e-2, 2.2),
+    "compact": Setup({"widths": (8, 16), "size": 48, "dropout": 0.1}, 1e-3, 2, "high"),
+    "alexnet": Setup({"init": "kaiming", "dropout": 0.1}, 6e-4, 2.4, "high"),
+    "multiscale": Setup({"depth": 2, "stem": (8, 16), "widths": (8, 24), "dropout": 0.1}, 8e-3, 1.4, "high"),
+    "resnet18": Setup({}),  # 313 million multiplications a face: for the full budget only
 }
 FLIPS = Augment(flip=0.5, rotate=0, translate=0, scale=0, light=0)
 
@@ -494,13 +555,13 @@ def trained(
     settings: Settings | None = None,
 ) -> nn.Module:  # on the CPU, in eval mode
     "A small network, trained."
-    people = faces.meta["subject"]
+    people, setup = faces.meta["subject"], NETWORKS[network]
     val = people.isin(people.unique()[::7]).to_numpy()
     split = Split(faces, "every seventh person validates", np.flatnonzero(~val), np.flatnonzero(val), [])
     with torch.random.fork_rng(devices=[]), TemporaryDirectory() as folder:
         torch.manual_seed(seed)
-        model = create(network, len(faces.classes), **NETWORKS[network])
-        recipe = Recipe(epochs, batch=32, lr=4e-3, augment=augment, seed=seed)
+        model = create(network, len(faces.classes), **setup.arguments)
+        recipe = Recipe(round(setup.longer * epochs), batch=32, lr=setup.lr, augment=augment, seed=seed)
         Trainer(model, recipe, folder, settings=settings, progress=False).fit(split)
     return model.cpu().eval()
 
@@ -531,14 +592,15 @@ def rule_networks(
 class Plan:
     "What will be trained and examined."
     name: str  # of the record
-    networks: tuple[str, ...]  # keys of NETWORKS
+    networks: tuple[str, ...]  # keys of NETWORKS; those the registry does not know are left out
     seeds: tuple[int, ...]  # of each network
     faces: int  # to train on
     epochs: int
     examined: int  # faces whose maps are examined (those with fewer than two visible units drop out)
-    few: int  # of them, for what is slow
+    few: int  # of them, for the twins and for likeness
     methods: tuple[str, ...] = TEN
     rule_network: str = "stn"
+    rule_faces: int = 1500  # to train on
     rule_seeds: tuple[int, ...] = (0,)
     rule_epochs: int = 8
     rule_examined: int = 30
@@ -563,30 +625,36 @@ def unpacked(text: str) -> np.ndarray:
 EXAMINED, TESTED = 77, 78  # seeds of the faces that are examined, and of those that accuracy is measured on
 
 
+def _line_of(network: str, seed: int, exam: Exam, more: Mapping[str, Mapping[str, np.ndarray]], few: int) -> dict:
+    "An examination as a record keeps it; `more` are further marks of its methods."
+    values = {name: mine | more.get(name, {}) for name, mine in exam.values.items()}
+    return {"network": network, "seed": seed, "missing": dict(exam.missing), "alike": exam.alike.round(3).to_dict(),
+            "values": {name: {mark: packed(each) for mark, each in mine.items()} for name, mine in values.items()},
+            "twins": {name: packed(each[:few]) for name, each in exam.twins.items()},
+            "milliseconds": {name: round(ms, 2) for name, ms in exam.milliseconds.items()}}
+
+
 def _examined(plan: Plan, network: str, seed: int, settings: Settings | None) -> dict:
     "Train one network on expressions and examine it."
-    start = perf_counter()
-    model = trained(network, expression_faces(plan.faces, 1000 + seed), plan.epochs, seed, FLIPS, settings)
+    faces = expression_faces(plan.faces, 1000 + seed, NETWORKS[network].intensity)
+    model = trained(network, faces, plan.epochs, seed, FLIPS, settings)
     accuracy = {level: evaluate(model, expression_faces(300, TESTED, level), network).war for level in INTENSITIES}
-    exam = examine(model, variants(drawn(plan.examined, EXAMINED)), plan.methods, seed, plan.few)
-    values = {name: {mark: packed(each) for mark, each in mine.items()} for name, mine in exam.values.items()}
-    return {"network": network, "seed": seed, "accuracy": accuracy, "values": values, "missing": dict(exam.missing),
-            "twins": {name: packed(each) for name, each in exam.twins.items()}, "alike": exam.alike.round(3).to_dict(),
-            "milliseconds": {name: round(ms, 2) for name, ms in exam.milliseconds.items()},
-            "seconds": round(perf_counter() - start, 1)}
+    faces = variants(drawn(plan.examined, EXAMINED))
+    exam = examine(model, faces, plan.methods, seed, plan.few)
+    line = _line_of(network, seed, exam, painted_over(model, faces, exam.maps), plan.few)
+    return line | {"accuracy": accuracy, "setup": asdict(NETWORKS[network])}
 
 
 def _moved(plan: Plan, seed: int, settings: Settings | None) -> dict:
     "Train one network on each rule and see where the heat goes."
-    start = perf_counter()
-    networks = rule_networks(plan.rule_network, plan.faces, plan.rule_epochs, seed, settings)
+    networks = rule_networks(plan.rule_network, plan.rule_faces, plan.rule_epochs, seed, settings)
     faces, test = rule_faces(plan.rule_examined, EXAMINED), rule_faces(300, TESTED)
     accuracy = {rule: evaluate(model, test.faces(rule), rule).war for rule, model in networks.items()}
     shares = rule_shares(networks, faces, plan.methods, seed)
     share = {name: {rule: {region: packed(each) for region, each in regions.items()} for rule, regions in mine.items()}
              for name, mine in shares.items()}
     return {"seed": seed, "accuracy": accuracy, "reliance": rule_reliance(networks, faces).round(4).to_dict("index"),
-            "shares": share, "seconds": round(perf_counter() - start, 1)}
+            "shares": share}
 
 # %% ../nbs/library/27_reliance.ipynb #6ef5c4ad
 @dataclass(frozen=True, eq=False)
@@ -598,17 +666,26 @@ class Record:
     levels: np.ndarray  # int [N], its intensity
     runs: tuple[dict, ...]  # one a network and seed
     rules: tuple[dict, ...]  # one a seed
-    made: Mapping  # date, command, seconds, environment
+    made: Mapping  # command, environment
     recorded: bool = False  # True if it was read from a file instead of computed just now
+
+    @property
+    def minutes(self) -> float:
+        "The sum of the parts' own times; processor time where it is known."
+        parts = [part["made"] for part in (*self.runs, *self.rules)]
+        return sum(part.get("processor_seconds", part["seconds"]) for part in parts) / 60
 
     @property
     def label(self) -> str:
         "Where the numbers come from."
-        machine = self.made["environment"]
+        machine, parts = self.made["environment"], [part["made"] for part in (*self.runs, *self.rules)]
         hardware = machine["processor"] if machine["accelerator"] == "none" else machine["accelerator"]
-        said = ["recorded" if self.recorded else "run live", self.made["date"][:10], f"{len(self.runs)} networks",
-                f"{len(self.people)} faces", f"{self.made['seconds'] / 60:.1f} min", hardware,
-                f"threads: {machine['threads']}", f"torch {machine['torch']}", f"revision {machine['revision']}"]
+        days, planned = sorted({part["date"][:10] for part in parts}), len(self.plan.networks) * len(self.plan.seeds)
+        said = ["recorded" if self.recorded else "run live", " to ".join(dict.fromkeys([days[0], days[-1]])),
+                f"{len(self.runs)} of {planned} networks" if len(self.runs) < planned else f"{len(self.runs)} networks",
+                f"{len(self.people)} faces",
+                f"{self.minutes:.0f} min", hardware, f"threads: {machine['threads']}",
+                f"torch {machine['torch']}", f"revision {', '.join(sorted({part['revision'] for part in parts}))}"]
         return " · ".join(said + ([f"command: {self.made['command']}"] if self.made["command"] else []))
 
 # %% ../nbs/library/27_reliance.ipynb #77cb2456
@@ -621,18 +698,37 @@ def run_plan(
     "Compute what is missing of a plan. Raises `RelianceError` if the folder holds another one."
     folder = Path(folder)
     _same_plan(plan, folder)
-    jobs = {f"{network}-{seed}": lambda network=network, seed=seed: _examined(plan, network, seed, settings)
-            for network in plan.networks for seed in plan.seeds}
-    jobs |= {f"rules-{seed}": lambda seed=seed: _moved(plan, seed, settings) for seed in plan.rule_seeds}
-    for name, job in jobs.items():
+    for name, job in _jobs(plan, settings).items():
         if not (folder / f"{name}.json").exists():
-            write_atomic(folder / f"{name}.json", json.dumps(job()))
-    done = [json.loads((folder / f"{name}.json").read_text(encoding="utf-8")) for name in jobs]
-    made = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "command": command,
-            "seconds": round(sum(part["seconds"] for part in done), 1), "environment": environment()}
-    p, runs = variants(drawn(plan.examined, EXAMINED)).params, len(plan.networks) * len(plan.seeds)
-    facts = (p.subject.numpy(), p.label.numpy(), p.level.numpy())
-    return Record(plan, *facts, tuple(done[:runs]), tuple(done[runs:]), made)
+            write_atomic(folder / f"{name}.json", json.dumps(_with_origin(job)))
+    return finished(plan, folder, command)
+
+
+def finished(plan: Plan, folder: Path, command: str = "") -> Record:
+    "What a folder holds of a plan so far."
+    _same_plan(plan, Path(folder))
+    paths = [Path(folder) / f"{name}.json" for name in _jobs(plan, None)]
+    parts = [json.loads(path.read_text(encoding="utf-8")) for path in paths if path.exists()]
+    p = variants(drawn(plan.examined, EXAMINED)).params
+    runs, rules = (tuple(part for part in parts if ("network" in part) == kind) for kind in (True, False))
+    made = {"command": command, "environment": environment()}
+    return Record(plan, p.subject.numpy(), p.label.numpy(), p.level.numpy(), runs, rules, made)
+
+
+def _jobs(plan: Plan, settings: Settings | None) -> dict[str, Callable[[], dict]]:
+    "The parts of a plan by name; networks that the registry does not know are left out."
+    jobs = {f"{network}-{seed}": lambda network=network, seed=seed: _examined(plan, network, seed, settings)
+            for seed in plan.seeds for network in plan.networks if network in model_names()}
+    return jobs | {f"rules-{seed}": lambda seed=seed: _moved(plan, seed, settings) for seed in plan.rule_seeds}
+
+
+def _with_origin(job: Callable[[], dict]) -> dict:
+    "The result of a job with its own date, revision and time."
+    wall, processor = perf_counter(), process_time()
+    result = job()
+    return result | {"made": {"date": datetime.now(UTC).isoformat(timespec="seconds"),
+                              "revision": environment()["revision"], "seconds": round(perf_counter() - wall, 1),
+                              "processor_seconds": round(process_time() - processor, 1)}}
 
 
 def _same_plan(plan: Plan, folder: Path) -> None:
@@ -644,7 +740,8 @@ def _same_plan(plan: Plan, folder: Path) -> None:
                             "take another folder, or delete that one.")
 
 # %% ../nbs/library/27_reliance.ipynb #bb8619f8
-RECORD = Plan("expressions", ("stn", "plain"), (0, 1, 2), 1500, epochs=9, examined=72, few=16, rule_seeds=(0, 1, 2, 3))
+RECORD = Plan("expressions", ("stn", "plain", "compact", "alexnet", "multiscale"), (0, 1, 2), 3000, epochs=5,
+              examined=60, few=8, rule_seeds=(0, 1, 2, 3))
 
 
 def record(folder: Path) -> Path:  # unfinished parts are kept in the folder; returns the file
@@ -653,7 +750,7 @@ def record(folder: Path) -> Path:  # unfinished parts are kept in the folder; re
     return run_plan(RECORD, folder, command).save()
 
 
-FULL = replace(RECORD, name="full", networks=("stn", "plain", "resnet18"), seeds=tuple(range(5)), faces=3000)
+FULL = replace(RECORD, name="full", networks=(*RECORD.networks, "resnet18"), seeds=tuple(range(5)))
 
 
 def records() -> Path:
@@ -689,21 +786,37 @@ def load_reliance(name: str, folder: Path | None = None) -> Record:
 @patch
 def of(
     self: Record,
-    name: str,  # method or rival
+    name: str,  # method, rival or ceiling
     mark: str = "order",
     network: str | None = None,  # only this one
 ) -> np.ndarray:  # float [runs, N]
     "A mark of a method, one row a network."
-    runs = [run for run in self.runs if network in (None, run["network"]) and name in run["values"]]
-    if not runs or mark not in runs[0]["values"][name]:
-        raise RelianceError(f"the record has no {mark!r} of {name!r}{f' for {network}' if network else ''}.")
-    return np.stack([unpacked(run["values"][name][mark]) for run in runs])
+    return self.ahead(name, None, mark, network)
+
+
+@patch
+def ahead(
+    self: Record,
+    name: str,  # method, rival or ceiling
+    rival: str | None,  # None: compare with nothing
+    mark: str = "order",
+    network: str | None = None,  # only this one
+) -> np.ndarray:  # float [runs, N]
+    "What a method is ahead of a rival by, on the networks that have both marks; one row a network."
+    wanted = [each for each in (name, rival) if each is not None]
+    runs = [run for run in self.runs if network in (None, run["network"])
+            and all(mark in run["values"].get(each, {}) for each in wanted)]
+    if not runs:
+        raise RelianceError(f"the record has no {mark!r} of {' and '.join(wanted)}"
+                            f"{f' for {network}' if network else ''}.")
+    found = [np.stack([unpacked(run["values"][each][mark]) for run in runs]) for each in wanted]
+    return found[0] - found[1] if rival is not None else found[0]
 
 
 @patch
 def names(self: Record) -> list[str]:
-    "The methods that are defined for every network of the record."
-    return [name for name in self.plan.methods if all(name in run["values"] for run in self.runs)]
+    "The methods that are defined for some network of the record."
+    return [name for name in self.plan.methods if any(name in run["values"] for run in self.runs)]
 
 
 @patch
@@ -716,12 +829,18 @@ def against(
     rows = []
     for name in self.names():
         for rival in rivals:
-            found = estimate(self.of(name, mark) - self.of(rival, mark), self.people)
+            found = estimate(self.ahead(name, rival, mark), self.people)
             rows.append((name, rival, found.value, *found.interval, found.p))
     table = pd.DataFrame(rows, columns=["method", "rival", "difference", "low", "high", "p"])
     return table.assign(p=holm(table["p"]))
 
 # %% ../nbs/library/27_reliance.ipynb #dd821da1
+def in_words(found: Estimate, low: float = -1.0) -> str:  # smallest value that can be
+    "Mean and 95 % interval."
+    ends = [max(end, low) for end in found.interval]
+    return "{:.2f} ({:.2f} to {:.2f})".format(found.value, *ends).replace("-0.00", "0.00")
+
+
 @patch
 def by(
     self: Record,
@@ -732,73 +851,174 @@ def by(
     groups, table = np.asarray(groups), {}
     for group in dict.fromkeys(groups.tolist()):
         chosen = groups == group
-        for name in (*self.names(), *RIVALS):
-            found = estimate(self.of(name, mark)[:, chosen], self.people[chosen])
-            low, high = found.interval
-            table.setdefault(f"{group} ({chosen.sum()})", {})[name] = f"{found.value:.2f} ({low:.2f} to {high:.2f})"
+        found = {name: estimate(self.of(name, mark)[:, chosen], self.people[chosen])
+                 for name in (*self.names(), *RIVALS)}
+        table[f"{group} ({chosen.sum()})"] = {name: in_words(each) for name, each in found.items()}
     return pd.DataFrame(table)
 
 
 @patch
 def alike(self: Record) -> pd.DataFrame:  # methods by methods, -1 to 1
-    "Mean rank correlation between the pixels of two methods' maps."
+    "Mean rank correlation between the pixels of two methods' maps, over the networks that have both."
     tables = [pd.DataFrame(run["alike"]).reindex(index=self.names(), columns=self.names()) for run in self.runs]
-    return sum(tables) / len(tables)
+    return pd.DataFrame(np.nanmean(np.stack(tables), 0), self.names(), self.names())
 
 # %% ../nbs/library/27_reliance.ipynb #040460d3
 @patch
 def followed(self: Record, name: str) -> dict[str, Estimate]:  # rule -> more heat in its region, with uncertainty
-    "Whether a method's heat goes where the rule goes."
+    "Whether a method's heat goes where the rule goes; empty if the method is not defined for the network of the rules."
     people = sample_params(self.plan.rule_examined, EXAMINED).subject.numpy()  # those of rule_faces
     each = [follow({rule: {region: unpacked(text) for region, text in regions.items()}
-                    for rule, regions in run["shares"][name].items()}) for run in self.rules]
-    return {rule: estimate(np.stack([found[rule] for found in each]), people) for rule in RULES}
+                    for rule, regions in run["shares"][name].items()}) for run in self.rules if name in run["shares"]]
+    return {rule: estimate(np.stack([found[rule] for found in each]), people) for rule in RULES} if each else {}
 
 
 @patch
-def twin(self: Record, name: str) -> float:
+def twin(self: Record, name: str) -> Estimate:
     "Mean likeness of a method's maps to those of its sanity twin."
-    return float(np.mean([unpacked(run["twins"][name]).mean() for run in self.runs if name in run["twins"]]))
+    rows = [unpacked(run["twins"][name]) for run in self.runs if name in run["twins"]]
+    return estimate(np.stack(rows), self.people[:self.plan.few])
+
+# %% ../nbs/library/27_reliance.ipynb #95d03787
+@patch
+def architectures(self: Record, mark: str = "order") -> pd.DataFrame:  # a row a method or rival
+    "A mark by architecture: mean, and 95 % interval over its networks and the people."
+    table, kinds = {}, list(dict.fromkeys(run["network"] for run in self.runs))
+    for name in (*self.names(), *RIVALS, *CEILINGS):
+        having = [kind for kind in kinds if any(run["network"] == kind and name in run["values"] for run in self.runs)]
+        each = {kind: self.of(name, mark, kind) for kind in having}
+        table[name] = {kind: in_words(estimate(rows, self.people)) for kind, rows in each.items()}
+        if len(each) > 1:
+            means = np.stack([rows.mean(0) for rows in each.values()])
+            table[name]["as a sample of architectures"] = in_words(estimate(means, self.people))
+    return pd.DataFrame(table).T.reindex(columns=[*kinds, "as a sample of architectures"]).fillna("–")
+
+
+@patch
+def faces(self: Record) -> Variants:
+    "The faces that the record examines, drawn again."
+    return variants(drawn(self.plan.examined, EXAMINED))
+
+
+@patch
+def with_exam(
+    self: Record,
+    network: str,  # the name of its row
+    exam: Exam,  # examine(model, record.faces())
+    seed: int = 0,
+) -> Record:  # a new one
+    "The record with one more network. Raises `RelianceError` if it was not examined on the same faces."
+    seen = {len(each) for mine in exam.values.values() for each in mine.values()} | {len(self.people)}
+    if len(seen) > 1 or any(len(each) < self.plan.few for each in exam.twins.values()):
+        raise RelianceError(f"the record examines {len(self.people)} faces and {self.plan.few} twins; this examination "
+                            f"has {sorted(seen - {len(self.people)}) or 'fewer twins'}. Use "
+                            f"examine(model, record.faces(), few={self.plan.few}).")
+    line = _with_origin(lambda: _line_of(network, seed, exam, {}, self.plan.few))
+    return replace(self, runs=(*self.runs, line))
+
+# %% ../nbs/library/27_reliance.ipynb #cf2d2ada
+def networks_needed(
+    ahead: np.ndarray,  # float [runs, N], the difference of every network and face
+    people: Sequence,  # who is shown, [N]
+    times: int = 1,  # as many people as here
+    comparisons: int = 1,  # that are corrected together; Holm's strictest step counts
+    power: float = 0.8,
+    most: int = 500,
+) -> int | None:  # None: not even with `most`, or no difference to be shown
+    "How many networks would show this difference, were it the true one."
+    sums, sizes = sums_by_person(ahead, people_codes(people, ahead.shape[1]))
+    seeds, persons, cells = parts(sums, sizes)
+    for networks in range(2, most + 1):
+        cell = cells * len(sums) / networks / times
+        from_networks = max(seeds - cells, 0) * len(sums) / networks + cell
+        from_people = max(persons - cells, 0) / times + cell
+        error = (from_networks + from_people - cell) ** 0.5
+        freedom = _freedom(from_networks, from_people, cell, (networks, len(sizes) * times))
+        reach = student.ppf(1 - 0.025 / comparisons, freedom) + student.ppf(power, freedom)
+        if ahead.mean() > reach * error:
+            return networks
+    return None
+
+# %% ../nbs/library/27_reliance.ipynb #3bb6a220
+@patch
+def judged(self: Record, mark: str) -> tuple[list[str], np.ndarray]:  # methods; float [methods, runs, N]
+    "A mark of all methods that are defined for every network which has been painted over."
+    runs = [run for run in self.runs if any("grey" in mine for mine in run["values"].values())]
+    names = [name for name in self.plan.methods if runs and all(name in run["values"] for run in runs)]
+    return names, np.array([[unpacked(run["values"][name][mark]) for run in runs] for name in names])
+
+
+def _rank_correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:  # [draws, methods] each -> [draws]
+    return np.array([spearman(one, other) for one, other in zip(a, b)])
+
+
+@patch
+def agreement(
+    self: Record, first: str, second: str, draws: int = 1000, seed: int = 0,
+) -> tuple[float, float, float]:  # value, and the ends of a 95 % interval
+    "Rank correlation of two marks over the methods, uncertain as other networks and other people would make it."
+    rng, both = np.random.default_rng(seed), [self.judged(mark)[1] for mark in (first, second)]
+    runs, codes = both[0].shape[1], people_codes(self.people, len(self.people))
+    networks = rng.multinomial(runs, np.full(runs, 1 / runs), draws)  # [draws, runs]
+    people = rng.multinomial(codes.max() + 1, np.full(codes.max() + 1, 1 / (codes.max() + 1)), draws)[:, codes]
+    drawn = [np.einsum("dr,mrn,dn->dm", networks, each, people, optimize=True) for each in both]
+    value = _rank_correlation(*(each.mean((1, 2))[None] for each in both))[0]
+    return float(value), *np.quantile(_rank_correlation(*drawn), [0.025, 0.975]).tolist()
+
+
+@patch
+def agreement_with_itself(self: Record, mark: str, draws: int = 200, seed: int = 0) -> float:
+    "Mean rank correlation of a mark on one half of the people with the same mark on the other half."
+    rng, each = np.random.default_rng(seed), self.judged(mark)[1].mean(1)  # [methods, N]
+    codes = people_codes(self.people, len(self.people))
+    halves = np.stack([rng.permutation(codes.max() + 1)[codes] % 2 for _ in range(draws)]).astype(bool)
+    return float(_rank_correlation(halves @ each.T, ~halves @ each.T).mean())
 
 # %% ../nbs/library/27_reliance.ipynb #c9d05e8d
 SANE = 0.5  # largest likeness to the twin
 
 
+def sane(likeness: Estimate) -> str:  # pass, fail or cannot tell
+    "Whether a method's maps differ from those of its sanity twin."
+    low, high = likeness.interval
+    return "pass" if high < SANE else "fail" if low > SANE else "cannot tell"
+
+
 def verdict(
-    likeness: float,  # to the sanity twin
+    twin: str,  # pass, fail or cannot tell
     unbeaten: Sequence[str],  # rivals that the method is not shown to beat
     lost: Sequence[str],  # rules that its heat did not follow
 ) -> str:
     "What may be said of a method."
-    if likeness > SANE:
+    if twin == "fail":
         return "shows the picture more than the network"
     faults = [f"not shown to beat {', '.join(unbeaten)}"] if unbeaten else []
     faults += [f"lost the rule of the {' and the '.join(lost)}"] if lost else []
+    faults += ["not shown to differ from its twin"] if twin != "pass" else []
     return "; ".join(faults) or "informative"
 
 
 @patch
-def league(self: Record) -> pd.DataFrame:  # a row a method, best first, then rivals and the oracle
+def league(self: Record) -> pd.DataFrame:  # a row a method, best first, then rivals and the ceilings
     "All methods with marks, intervals and verdict."
     duels, rows = self.against(), {}
     for name in self.names():
         mine = duels[duels["method"] == name]
         unbeaten = mine["rival"][(mine["p"] >= 0.05) | (mine["difference"] <= 0)].tolist()
-        follows = self.followed(name)
-        lost = [rule for rule, found in follows.items() if found.interval[0] <= 0]
+        follows, twin = self.followed(name), self.twin(name)
+        lost = [rule for rule in RULES if rule not in follows or follows[rule].interval[0] <= 0]
         rows[name] = _line(self, name) | {
-            "follows the rule": f"{len(RULES) - len(lost)} of {len(RULES)}", "twin": f"{self.twin(name):.2f}",
-            "ms a map": f"{np.median([run['milliseconds'][name] for run in self.runs]):.0f}",
-            "verdict": verdict(self.twin(name), unbeaten, lost)}
+            "follows the rule": f"{len(RULES) - len(lost)} of {len(RULES)}",
+            "twin": f"{sane(twin)}: {in_words(twin)}", "networks": f"{len(self.of(name))} of {len(self.runs)}",
+            "ms a map": f"{np.median([run['milliseconds'][name] for run in self.runs if name in run['values']]):.0f}",
+            "verdict": verdict(sane(twin), unbeaten, lost)}
     best = sorted(rows, key=lambda name: -self.of(name).mean())
-    return pd.DataFrame([rows[name] for name in best] + [_line(self, name) for name in (*RIVALS, "oracle")],
-                        index=[*best, *RIVALS, "oracle"]).fillna("–")
+    others = (*RIVALS, *CEILINGS)
+    return pd.DataFrame([*(rows[name] for name in best), *(_line(self, name) for name in others)],
+                        index=[*best, *others]).fillna("–")
 
 
 def _line(record: Record, name: str) -> dict[str, str]:
-    "Order with interval, pointing and deletion."
-    order = estimate(record.of(name), record.people)
-    low, high = order.interval
-    pointing, deleted = (record.of(name, mark).mean() for mark in ("pointing", "deletion"))
-    return {"order (τ)": f"{order.value:.2f} ({low:.2f} to {high:.2f})", "pointing": f"{pointing:.0%}",
-            "deletion": f"{deleted:.2f}"}
+    "Order, pointing and deletion with intervals."
+    marks = {"order (τ)": ("order", -1), "pointing": ("pointing", 0), "deletion": ("deletion", 0)}
+    return {what: in_words(estimate(record.of(name, mark), record.people), low) for what, (mark, low) in marks.items()}

@@ -224,8 +224,8 @@ def final_reports(
     facts = {"protocol": split.protocol, "split": split.fingerprint, "selection": selection,
              "test_openings": len(split.openings()), "allows": dict(split.allows), **(context or {})}
     report = evaluate(model, test, f"{name}, test", tta, facts)
-    earlier = np.concatenate([split.train.pixel_keys(), split.val.pixel_keys()])
-    seen = np.isin(*(np.array([key.tobytes() for key in keys]) for keys in (test.pixel_keys(), earlier)))
+    images = np.unique(split.faces.pixel_keys(), return_inverse=True)[1]
+    seen = np.isin(images[split.test_index], images[np.concatenate([split.train_index, split.val_index])])
     return [report] + ([report.subset(~seen, f"{name}, test without {int(seen.sum())} repeats")] if seen.any() else [])
 
 # %% ../nbs/library/07_report.ipynb #cell-025

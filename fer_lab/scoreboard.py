@@ -23,9 +23,9 @@ from .trainer import Run
 from .trial import TrialRecord, findings, load_record
 
 # %% auto #0
-__all__ = ['UNKNOWN', 'FACTS', 'CHOSE', 'EMPTY', 'TONES', 'LEADS', 'Score', 'facts_of_run', 'machine_of', 'read_score', 'Records',
-           'read_records', 'Outcome', 'RunState', 'write_state', 'read_state', 'scale_of', 'whiskers', 'esc', 'table',
-           'section', 'fact', 'score_row', 'score_table', 'run_rows', 'curve_part', 'trial_part', 'duration',
+__all__ = ['UNKNOWN', 'FACTS', 'CHOSE', 'EMPTY', 'TONES', 'SMOKE', 'LEADS', 'Score', 'facts_of_run', 'machine_of', 'read_score',
+           'Records', 'read_records', 'Outcome', 'RunState', 'write_state', 'read_state', 'scale_of', 'whiskers', 'esc',
+           'table', 'section', 'fact', 'score_row', 'score_table', 'run_rows', 'curve_part', 'trial_part', 'duration',
            'notebook_part', 'conditions_part', 'headline', 'read_recorded', 'recorded_part', 'asset', 'parts_of',
            'page_html', 'write_page']
 
@@ -360,6 +360,9 @@ def asset(name: str) -> str:
     return (files("fer_lab") / "assets" / name).read_text(encoding="utf-8")
 
 
+SMOKE = """<p class="caution" role="note"><b>Budget smoke: this run shows that every cell works, nothing more.</b>
+Networks saw a handful of faces for an epoch or two, so the numbers below mean nothing.
+<code>BUDGET=lesson</code> takes about two minutes a notebook and is worth reading.</p>"""
 LEADS = {
     "scores": "Each number with the images it was measured on, how the model was chosen, and how often its test set "
               "had been opened on this machine.",
@@ -393,6 +396,7 @@ def page_html(state: RunState, records: Records, recorded: Records, folder: Path
     chips = [f"{key} <b>{esc(state.setting(key))}</b>" for key in ("dataset", "budget", "seed") if state.setting(key)]
     waiting = "" if state.finished else '<meta http-equiv="refresh" content="10">'
     script = f'<script src="{SCRIPT}"></script>' if records.runs else ""
+    smoke = SMOKE if state.setting("budget") == "smoke" else ""
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 {waiting}<meta name="color-scheme" content="light dark"><title>{esc(words)} · fer_lab</title>
@@ -400,7 +404,7 @@ def page_html(state: RunState, records: Records, recorded: Records, folder: Path
 <header><div><p class="brand">fer_lab</p><h1><span class="dot {tone}"></span>{esc(words)}</h1>
 <p class="quiet">{esc(when)} · {duration(seconds)} · {" · ".join(chips)}</p></div>
 <nav>{"".join(f'<a href="#{name}">{title}</a>' for name, title, _ in parts)}</nav></header>
-<main>{"".join(section(*part) for part in parts)}</main>
+<main>{smoke}{"".join(section(*part) for part in parts)}</main>
 <script>{asset("run_page.js")}</script></body></html>
 """
 

@@ -14,7 +14,7 @@ import torch
 
 from .faceset import FER7, FaceSet, LabelSpace
 from .synthetic import AU_NAMES, EXPRESSIONS, Camera, FaceError, FaceParams, Pose, check_camera, check_request
-from .synthetic import describe, region_masks, render, sample_params, smooth, spread, uniforms, wave
+from .synthetic import check_size, describe, region_masks, render, sample_params, smooth, spread, uniforms, wave
 
 # %% ../nbs/library/02_sequences.ipynb #cell-009
 @dataclass(frozen=True)
@@ -131,7 +131,8 @@ def synthetic_sequences(
 ) -> FaceSet:
     "Clips from rest to apex and back (meta: onset, apex, offset, fps ...); clip `i` has the same bytes in any batch."
     pose = Pose(**pose) if isinstance(pose, dict) else pose or Pose()
-    check_request(size, space.classes, intensity, domain, pose)
+    check_size(size)
+    check_request(space.classes, intensity, domain, pose)
     camera = Camera(**camera) if isinstance(camera, dict) else camera or Camera()
     check_frames(frames, fps, sway)
     check_camera(camera)
@@ -195,7 +196,8 @@ def micro_expressions(
 ) -> FaceSet:
     "Clips in which one region of the face (meta.region) moves weakly for a few frames; else as `synthetic_sequences`."
     pose = Pose(**pose) if isinstance(pose, dict) else pose or Pose(5, 4, 4, 0.03, 0.02)
-    check_request(size, space.classes, None, domain, pose)
+    check_size(size)
+    check_request(space.classes, None, domain, pose)
     camera = Camera(**camera) if isinstance(camera, dict) else camera or Camera()
     check_frames(frames, fps, sway)
     check_camera(camera)

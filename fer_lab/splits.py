@@ -53,10 +53,10 @@ def group_names(
     "Who belongs together. Clip 1 of person A is not clip 1 of person B."
     if by not in faces.meta:
         raise SplitError(f"{faces.name} has no meta column {by!r}; it has {', '.join(faces.meta)}.")
-    names = faces.meta[by].astype(str).to_numpy(object)
+    names, known = faces.meta[by].map(str), faces.meta[by].notna()
     if by == "sequence" and "subject" in faces.meta:
-        names = faces.meta["subject"].astype(str).to_numpy(object) + "/" + names
-    return np.where(faces.meta[by].isna(), None, names)
+        names = faces.meta["subject"].map(str) + "/" + names
+    return np.where(known, names.to_numpy(object), None)
 
 
 def known_groups(faces: FaceSet, by: str) -> np.ndarray:  # text [N]
@@ -81,7 +81,9 @@ class Split:
 
     def __post_init__(self):
         for side in ("train", "val", "test"):
-            object.__setattr__(self, f"{side}_index", np.asarray(getattr(self, f"{side}_index"), np.int64))
+            index = np.array(getattr(self, f"{side}_index"), np.int64)
+            index.flags.writeable = False  # what was checked stays what it was
+            object.__setattr__(self, f"{side}_index", index)
         _refuse_leaks(self)
         _warn_of_missing_classes(self)
 
@@ -173,12 +175,15 @@ def holdout(
     seed: int = 0,
     allows: Mapping[str, str] | None = None,  # rule that may be broken -> why
 ) -> Split:
-    "Random groups for validation and test, the rest for training."
-    groups = pd.factorize(known_groups(faces, by))[0]
-    if len(np.unique(groups)) < 3:
-        raise SplitError(f"holdout: three sides need at least 3 different values of {by!r}; "
-                         f"{faces.name} has {len(np.unique(groups))}.")
-    rest, test_index = cut_groups(np.arange(len(faces)), groups, test, seed)
+    "Random groups of labelled items for validation and test, the rest for training."
+    for side, share, rest in (("test", test, 1), ("val", val, 1 - test)):
+        if not 0 < share < rest:
+            raise SplitError(f"holdout: {side} is a share of the groups, above 0 and below {rest:g}; got {share}.")
+    labelled, groups = np.flatnonzero(faces.labels >= 0), pd.factorize(known_groups(faces, by))[0]
+    if len(np.unique(groups[labelled])) < 3:
+        raise SplitError(f"holdout: three sides need at least 3 different values of {by!r} among the labelled items; "
+                         f"{faces.name} has {len(np.unique(groups[labelled]))}.")
+    rest, test_index = cut_groups(labelled, groups, test, seed)
     train_index, val_index = cut_groups(rest, groups, val / (1 - test), seed + 1)
     return Split(faces, f"holdout by {by}, seed {seed}", train_index, val_index, test_index, allows or {})
 

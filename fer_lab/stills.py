@@ -125,9 +125,9 @@ def survey_rafdb(folder: str | Path) -> Survey:
         if not line.strip():
             continue
         found = re.fullmatch(r"((train|test)_\d+)\.jpg\s+([1-7])", line.strip())
-        path = images / f"{found[1]}{ending}.jpg" if found else labels.with_name(f"{labels.name}:{number}")
+        path = images / f"{found[1]}{ending}.jpg" if found else labels.with_name(f"{labels.name}, line {number}")
         if found is None:
-            faults[path] = f"{short_path(labels)}, line {number}: expected 'train_00001.jpg 5', found {line[:40]!r}"
+            faults[path] = f"expected 'train_00001.jpg 5', found {line[:40]!r}"
         elif path not in unseen:
             faults[path] = "is in the list of labels, but there is no such picture"
         else:
@@ -136,7 +136,7 @@ def survey_rafdb(folder: str | Path) -> Survey:
             items.append(Item((path,), label, {"id": found[1], "usage": usage}))
         unseen.discard(path)
     faults |= {path: f"has no label in {labels.name}" for path in sorted(unseen)}
-    return Survey("rafdb", FER7, folder, items, faults, notes=("people are not known: no split can keep them apart",))
+    return Survey("rafdb", FER7, folder, items, faults)
 
 
 def read_rafdb(folder: str | Path, size: int = 48, crop: Crop = whole, skip_faulty: bool = False) -> FaceSet:
@@ -218,7 +218,7 @@ def survey_affectnet(folder: str | Path) -> Survey:
                 items.append(item)
             else:
                 faults[where] = f"is in {path.name}, line {row.Index + 2}, but there is no such picture"
-    notes = (f"{others:,} rows of {', '.join(AFFECTNET_OTHERS.values())} are left out", "people are not known")
+    notes = (f"{others:,} rows of {', '.join(AFFECTNET_OTHERS.values())} are left out",)
     lost = tuple(name for name, usage in AFFECTNET_SIDES.items() if tables[usage] is None)
     return Survey("affectnet", FER8, folder, items, faults, lost, notes)
 
@@ -261,7 +261,7 @@ def survey_ck48(folder: str | Path) -> Survey:
             faults[path] = f"lies in {path.parent.name}/, which is none of {', '.join(CKPLUS7.classes)}"
         else:
             items.append(Item((path,), classes[path.parent], meta))
-    return Survey("ck48", CKPLUS7, folder, items, faults, notes=("three frames of each sequence: split by subject",))
+    return Survey("ck48", CKPLUS7, folder, items, faults)
 
 
 def read_ck48(folder: str | Path, size: int = 48, crop: Crop = whole, skip_faulty: bool = False) -> FaceSet:
@@ -304,7 +304,7 @@ def survey_folders(folder: str | Path) -> Survey:
         label = space.classes.index(word.lower()) if number is None else number
         meta = {"id": path.relative_to(folder).as_posix()} | ({"usage": side} if side else {})
         items.append(Item((path,), label, meta))
-    return Survey("folders", space, folder, items, loose, notes=("people are not known",))
+    return Survey("folders", space, folder, items, loose)
 
 
 def read_folders(folder: str | Path, size: int = 48, crop: Crop = whole, skip_faulty: bool = False) -> FaceSet:

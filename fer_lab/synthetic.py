@@ -14,8 +14,8 @@ __all__ = ['ACTION_UNITS', 'AU_NAMES', 'EXPRESSIONS', 'INTENSITIES', 'IDENTITY',
            'mouth_colours', 'draw_corner', 'draw_beard', 'draw_hair', 'draw_bun', 'draw_glasses', 'draw_mask', 'shade',
            'shadows', 'turn', 'pose_terms', 'unturn', 'photograph', 'background', 'hold_object', 'blur', 'noise_field',
            'grain', 'coarsen', 'steps_of', 'waves', 'turned_to', 'compress', 'in_luma', 'in_rgb', 'light_in_face',
-           'render', 'draw', 'join', 'region_masks', 'unit_masks', 'synthetic_faces', 'check_request', 'describe',
-           'au_ceiling']
+           'render', 'draw', 'join', 'region_masks', 'unit_masks', 'synthetic_params', 'synthetic_faces', 'check_size',
+           'check_request', 'describe', 'au_ceiling']
 
 # %% ../nbs/library/02_synthetic.ipynb #cell-006
 import hashlib
@@ -272,7 +272,7 @@ class FaceParams:
     aus: torch.Tensor        # float32 [N, 20, 2], left and right side of the person
     identity: torch.Tensor   # float32 [N, len(IDENTITY)]
     pose: torch.Tensor       # float32 [N, 6]: yaw, pitch, roll (degrees), scale, tx, ty (share of the width)
-    light: torch.Tensor      # float32 [N, 5]: towards the light x, y; ambient, exposure, background
+    light: torch.Tensor      # float32 [N, 6]: towards the light x, y; ambient, exposure, background, gradient
     camera: torch.Tensor     # float32 [N, 5]: noise, blur, clutter, lost resolution (share), 100 - JPEG quality
     state: torch.Tensor      # float32 [N, 3]: gaze x, gaze y, droop of the lids
     occluder: torch.Tensor   # float32 [N, 4]: kind (0 none, 1 sunglasses, 2 mask, 3 object), place x, y, tone
@@ -307,12 +307,13 @@ def sample_scene(
     u: np.ndarray, places: list[Domain], kind: np.ndarray,    # chance [N, 8]; the domains, and which one each face has
     file: np.ndarray, camera: Camera,                         # chance [N, 2]; what happens to the file
 ) -> tuple[np.ndarray, np.ndarray]:
-    "Light [N, 5] and camera [N, 5] of each face, from the ranges of its domain."
+    "Light [N, 6] and camera [N, 5] of each face, from the ranges of its domain; no domain has a gradient of its own."
     names = ("light_x", "light_y", "ambient", "exposure", "noise", "blur")
     drawn = [between(u[:, k], [getattr(d, name) for d in places], kind) for k, name in enumerate(names)]
     clutter = np.array([d.clutter for d in places], np.float32)[kind] * u[:, 6]
     lost = 1 - spread(file[:, 0], *camera.resolution), (100 - spread(file[:, 1], *camera.jpeg)).round()
-    return np.stack([*drawn[:4], spread(u[:, 7], 0.12, 0.85)], 1), np.stack([*drawn[4:], clutter, *lost], 1)
+    light = [*drawn[:4], spread(u[:, 7], 0.12, 0.85), np.zeros_like(clutter)]
+    return np.stack(light, 1), np.stack([*drawn[4:], clutter, *lost], 1)
 
 # %% ../nbs/library/02_synthetic.ipynb #cell-038
 def sample_params(
@@ -361,7 +362,10 @@ def with_aus(self: FaceParams, **strengths: float) -> FaceParams:
     "The same faces with some action units set, 0 to 1: a number for both sides or (left, right) of the person."
     aus = self.aus.clone()
     for name, strength in strengths.items():
-        aus[:, au_index(name)] = torch.tensor(strength, dtype=torch.float32).expand(2).clamp(0, 1)
+        sides = torch.as_tensor(strength, dtype=torch.float32)
+        if sides.shape not in ((), (1,), (2,)) or not ((sides >= 0) & (sides <= 1)).all():
+            raise FaceError(f"{name} is a strength from 0 to 1, or a pair of them (left, right); got {strength}.")
+        aus[:, au_index(name)] = sides.expand(2)
     return replace(self, aus=aus)
 
 
@@ -386,10 +390,14 @@ class FaceError(LabError, ValueError):
 def relit(
     self: FaceParams, x: float = 0.0, y: float = -0.4,     # towards the light; right and down are positive
     ambient: float = 0.45, exposure: float = 1.0,          # share of light from everywhere; brightness
+    gradient: float = 0.0,     # the right edge is brighter by this share, the left darker; -1 to 1
 ) -> FaceParams:
     "The same faces in another light."
+    if not -1 <= gradient <= 1:
+        raise FaceError(f"gradient is a share from -1 (the right edge black) to 1 (the left edge black); "
+                        f"got {gradient}.")
     light = self.light.clone()
-    light[:, :4] = torch.tensor([x, y, ambient, exposure])
+    light[:, [0, 1, 2, 3, 5]] = torch.tensor([x, y, ambient, exposure, gradient], dtype=torch.float32)
     return replace(self, light=light)
 
 
@@ -417,6 +425,8 @@ def posed(self: FaceParams, **values: float) -> FaceParams:
     "The same faces with some of yaw, pitch, roll (degrees), scale, tx, ty (share of the width) set."
     pose = self.pose.clone()
     for name, value in values.items():
+        if name not in POSE_NAMES:
+            raise FaceError(f"{name!r} is no part of a head's pose; its parts are {', '.join(POSE_NAMES)}.")
         pose[:, POSE_NAMES.index(name)] = value
     return replace(self, pose=pose)
 
@@ -480,12 +490,12 @@ def anatomy(p: FaceParams) -> dict[str, torch.Tensor]:  # name -> float32 [N, 2]
 # %% ../nbs/library/02_synthetic.ipynb #cell-051
 def brow_points(a: dict, m: dict, both: dict) -> dict:
     "Four points of a brow, from the nose outwards; x grows away from the middle of the face, y downwards."
-    x0 = a["brow_gap"] - 0.042 * m["AU4"] - 0.012 * m["AU9"]
+    x0 = a["brow_gap"] - 0.042 * m["AU4"] - 0.026 * m["AU9"]
     x3 = a["brow_gap"] + a["brow_length"] - 0.015 * m["AU4"]
     y, arch, tilt = a["brow_height"], a["brow_arch"], a["brow_tilt"]
     down = m["AU4"] * (1 - 0.75 * m["AU1"])                 # corrugator against frontalis: the inner end stays up
-    y0 = y - 0.007 - 0.115 * m["AU1"] + 0.105 * down + 0.055 * m["AU9"] - 0.010 * m["AU2"]
-    y1 = y - 0.6 * arch - 0.070 * m["AU1"] - 0.055 * m["AU2"] + 0.080 * down + 0.035 * m["AU9"] \
+    y0 = y - 0.007 - 0.115 * m["AU1"] + 0.105 * down + 0.090 * m["AU9"] - 0.010 * m["AU2"]
+    y1 = y - 0.6 * arch - 0.070 * m["AU1"] - 0.055 * m["AU2"] + 0.080 * down + 0.062 * m["AU9"] \
         + 0.012 * m["AU1"] * m["AU4"]
     y2 = y - arch - tilt - 0.010 * m["AU1"] - 0.110 * m["AU2"] + 0.045 * m["AU4"] + 0.008 * m["AU6"]
     y3 = y + 0.026 - 2 * tilt - 0.090 * m["AU2"] + 0.022 * m["AU4"] + 0.012 * m["AU6"]
@@ -503,9 +513,9 @@ def eye_points(a: dict, m: dict, both: dict) -> dict:
     "Corners and lids of an eye."
     sad = m["AU1"] * m["AU4"] * (1 - m["AU5"])
     up = a["eye_open"] * (1 - 0.5 * a["droop"]) + 0.050 * m["AU5"] - 0.022 * m["AU7"] - 0.012 * m["AU6"] \
-        - 0.012 * down_brow(m) - 0.022 * m["AU9"] + 0.008 * m["AU2"] - 0.014 * sad
-    low = 0.58 * a["eye_open"] + 0.006 * m["AU5"] - 0.028 * m["AU6"] - 0.030 * m["AU7"] - 0.018 * m["AU9"] \
-        - 0.008 * m["AU12"]
+        - 0.012 * down_brow(m) - 0.032 * m["AU9"] - 0.008 * m["AU10"] + 0.008 * m["AU2"] - 0.014 * sad
+    low = 0.58 * a["eye_open"] + 0.006 * m["AU5"] - 0.028 * m["AU6"] - 0.030 * m["AU7"] - 0.032 * m["AU9"] \
+        - 0.014 * m["AU10"] - 0.008 * m["AU12"]
     return {"lid up": up.clamp_min(0.014), "lid low": low.clamp_min(-0.012), "lid skew": 0.12 - 0.45 * sad,
             "eye in": a["eye_height"] + 0.018 - 0.006 * sad,
             "eye out": a["eye_height"] - a["eye_tilt"] + 0.004 * m["AU6"] + 0.012 * sad}
@@ -526,9 +536,9 @@ def lid_lines(a: dict, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, tor
 
 def nose_points(a: dict, m: dict, both: dict) -> dict:
     "Base, wings and root of the nose."
-    return {"nose base": a["nose_length"] - 0.022 * both["AU9"] - 0.010 * both["AU10"],
-            "ala y": a["nose_length"] - 0.032 * m["AU9"] - 0.016 * m["AU10"],
-            "ala x": a["nose_width"] + 0.016 * m["AU9"] + 0.008 * m["AU10"] + 0.012 * m["AU12"],
+    return {"nose base": a["nose_length"] - 0.034 * both["AU9"] - 0.018 * both["AU10"],
+            "ala y": a["nose_length"] - 0.062 * m["AU9"] - 0.040 * m["AU10"],
+            "ala x": a["nose_width"] + 0.034 * m["AU9"] + 0.020 * m["AU10"] + 0.012 * m["AU12"],
             "nose root": a["eye_height"] - 0.07}
 
 # %% ../nbs/library/02_synthetic.ipynb #cell-055
@@ -541,17 +551,17 @@ def mouth_points(a: dict, m: dict, both: dict) -> dict:
         - 0.010 * both["AU17"]
     y = a["mouth_height"] - 0.009 + a["slant"] * a["side"] - 0.098 * m["AU12"] + 0.072 * m["AU15"] + 0.018 * m["AU20"] \
         - 0.024 * m["AU14"] + 0.012 * both["AU17"] + 0.42 * a["jaw"] + 0.014 * m["AU10"] + 0.012 * m["AU9"]
-    middle = a["mouth_height"] + 0.006 - 0.030 * both["AU17"] - 0.010 * both["AU12"] - 0.028 * both["AU10"] \
-        - 0.020 * both["AU9"] + 0.006 * both["AU15"] + 0.06 * a["jaw"]
+    middle = a["mouth_height"] + 0.006 - 0.030 * both["AU17"] - 0.010 * both["AU12"] - 0.052 * both["AU10"] \
+        - 0.040 * both["AU9"] + 0.006 * both["AU15"] + 0.06 * a["jaw"]
     smile = both["AU12"] * part
-    return {"corner x": x, "corner y": y, "mouth y": middle, "part": part,
+    bend = 0.8 * m["AU15"] + 0.3 * m["AU12"] + 0.5 * both["AU17"] + 0.8 * m["AU10"] + 0.5 * m["AU9"]
+    return {"corner x": x, "corner y": y, "mouth y": middle, "part": part, "bend": bend.clamp(0, 1),
             "gap low": part * (0.022 + 1.05 * a["jaw"]) + 0.022 * smile + 0.036 * both["AU16"] * (0.55 + 0.45 * part),
             "gap up": part * 0.010 + part * (0.052 * both["AU10"] + 0.046 * both["AU9"]) + 0.014 * smile,
             "lip up": a["upper_lip"] * thin * (1 - 0.25 * both["AU12"] - 0.15 * both["AU20"] - 0.15 * both["AU27"]),
             "lip low": a["lower_lip"] * thin * (1 - 0.15 * both["AU12"] - 0.15 * both["AU20"] + 0.15 * both["AU17"]),
             "dip": a["cupid"] * (1 - 0.8 * both["AU12"]), "oval": (4.0 * a["jaw"]).clamp(0, 0.8),
-            "square": 0.7 * both["AU10"] + 0.6 * both["AU20"] + 0.4 * both["AU9"] + 0.5 * both["AU16"],
-            "bend": (0.8 * m["AU15"] + 0.3 * m["AU12"] + 0.5 * both["AU17"]).clamp(0, 1)}
+            "square": 0.7 * both["AU10"] + 0.6 * both["AU20"] + 0.4 * both["AU9"] + 0.5 * both["AU16"]}
 
 
 def lip_lines(a: dict, x: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
@@ -784,16 +794,17 @@ def draw_skin(c: Canvas, a: dict, k: dict) -> None:
 def draw_fold(c: Canvas, a: dict) -> None:
     "The nasolabial fold, from the wing of the nose past the corner of the mouth."
     w = c.window(0.08, 0.62, 0.05, 0.92)
-    fold = 0.08 + 0.7 * a["lines"] + 0.75 * a["AU12"] + 1.00 * a["AU11"] + 0.55 * a["AU10"] + 0.40 * a["AU9"] \
+    sneer = (a["AU10"] + 0.9 * a["AU9"]).clamp(0, 1.2)           # the lip's lifters bunch the flesh beside the nose
+    fold = 0.08 + 0.7 * a["lines"] + 0.75 * a["AU12"] + 1.00 * a["AU11"] + 1.30 * sneer \
         + 0.20 * a["AU20"] + 0.15 * a["AU15"]
-    top, low = a["ala y"] - 0.05, a["corner y"] + 0.05
+    top, low = a["ala y"] - 0.05 - 0.09 * a["AU9"], a["corner y"] + 0.05
     t = (w.y - top) / (low - top)
     s = t.clamp(0, 1.1)
-    d = w.x - a["ala x"] - 0.02 - (a["corner x"] + 0.060 - a["ala x"]) * s * (1.45 - 0.45 * s)
+    d = w.x - a["ala x"] - 0.02 - (a["corner x"] + 0.060 - a["ala x"]) * s * (1.45 - 0.45 * s + 0.8 * sneer * (1 - s))
     along = bump((t - 0.45) * (1 / 0.70))
     line = bump(d / wide(w, 0.040)) * along
     w.height += fold * (bump((d - 0.085) * (1 / 0.10)) * along * 0.020 - 0.016 * line)
-    tint(w, line * (0.20 * fold).clamp(0, 0.30), 0.4)
+    tint(w, line * ((0.20 * fold).clamp(0, 0.30) + 0.30 * sneer), 0.4)
 
 # %% ../nbs/library/02_synthetic.ipynb #cell-072
 def draw_nose(c: Canvas, a: dict, k: dict) -> None:
@@ -809,10 +820,10 @@ def draw_nose(c: Canvas, a: dict, k: dict) -> None:
     w.height += a["nose_depth"] * 0.62 * ridge + 0.06 * ball + 0.058 * ala
     w.gloss += 0.05 * ball * ridge
     wrinkle = a["AU9 both"]
-    for y in (0.05, 0.11, 0.17):
-        line = bump((w.y - root - y - 1.5 * w.x * w.x) / wide(w, 0.024)) * bump(w.x / 0.14)
-        w.height -= 0.016 * wrinkle * line
-        tint(w, 0.28 * wrinkle * line, 0.4)
+    for y in (0.00, 0.085, 0.17):
+        line = bump((w.y - root - y - 1.5 * w.x * w.x) / wide(w, 0.030)) * bump(w.x / 0.17)
+        w.height -= 0.024 * wrinkle * line
+        tint(w, 0.52 * wrinkle * line, 0.4)
     w = c.window(0, 0.30, 0.10, 0.46)
     hole = bump((w.x - 0.42 * a["ala x"]) / wide(w, 0.34 * a["ala x"])) \
         * bump((w.y - 0.5 * (a["ala y"] + base) + 0.002) / wide(w, 0.030))
@@ -883,7 +894,7 @@ def draw_brows(c: Canvas, a: dict, k: dict) -> None:
     w = c.window(0, 0.16, -0.55, -0.10)
     side = w.y - a["brow y0"]
     furrow = bump((w.x - 0.055 + 0.10 * side) / wide(w, 0.020)) * bump((side + 0.02) * (1 / 0.12))
-    furrow = furrow * (a["AU4"] + 0.10 * a["lines"]).clamp(0, 1)
+    furrow = furrow * (a["AU4"] + 0.4 * a["AU9"] + 0.10 * a["lines"]).clamp(0, 1)
     w.height -= 0.024 * furrow
     tint(w, 0.38 * furrow, 0.35)
     w = c.window(0, 0.62, -0.85, -0.42)
@@ -915,8 +926,8 @@ def draw_mouth(c: Canvas, a: dict, k: dict) -> None:
     below = w.y - bottom
     tint(w, 0.32 * bump((below - 0.040) * (1 / 0.05)) * bump(w.x * 4.5), 0.6)
     boss = a["AU17 both"] * bump(w.x * 6)
-    w.height -= 0.045 * boss * bump((below - 0.050) * (1 / 0.04))
-    tint(w, 0.35 * boss * bump((below - 0.055 - 1.5 * w.x * w.x) / wide(w, 0.024)), 0.45)
+    w.height -= 0.055 * boss * bump((below - 0.050) * (1 / 0.04))
+    tint(w, 0.48 * boss * bump((below - 0.055 - 1.5 * w.x * w.x) / wide(w, 0.024)), 0.45)
 
 
 def mouth_colours(w: Canvas, a: dict, k: dict, under: torch.Tensor, over: torch.Tensor) -> torch.Tensor:
@@ -1098,6 +1109,7 @@ def photograph(layers: torch.Tensor, shadow: torch.Tensor, p: FaceParams, size: 
     dark = F.grid_sample(shadow, grid, mode="bilinear", padding_mode="border", align_corners=False)
     image = seen[:, :-1] * (1 - dark * (0.75 * (1 - p.light[:, 2, None, None, None])))
     image = image + background(p, x, y) * (1 - seen[:, -1:])
+    image *= 1 + p.light[:, 5, None, None, None] * x           # a light that falls off across the picture
     image = hold_object(image, p, x, y)
     image = coarsen(blur(image, p.camera[:, 1, None, None, None]), p.camera[:, 3])
     image = image + p.camera[:, 0, None, None, None] * grain(p, size)
@@ -1305,6 +1317,21 @@ def unit_masks(
     masks[face, unit] = ((images[face].short() - calm.short()).abs() > threshold).any(1)
     return masks
 
+# %% ../nbs/library/02_synthetic.ipynb #846935b4
+def synthetic_params(
+    n: int, *, seed: int = 0,              # how many faces, of which set
+    space: LabelSpace = FER7,              # these and the rest as in `synthetic_faces`
+    intensity: str | None = None, pose: Pose | dict | None = None, domain: str | None = None, subjects: int = 120,
+    occluded: float = 0.06, start: int = 0, camera: Camera | dict | None = None,
+) -> FaceParams:
+    "The causes of the faces that `synthetic_faces` draws when it is asked in the same words."
+    pose = Pose(**pose) if isinstance(pose, dict) else pose or Pose()
+    camera = Camera(**camera) if isinstance(camera, dict) else camera or Camera()
+    check_request(space.classes, intensity, domain, pose)
+    check_camera(camera)
+    return sample_params(n, seed, classes=space.classes, intensity=intensity, pose=pose, domain=domain,
+                         subjects=subjects, occluded=occluded, start=start, camera=camera)
+
 # %% ../nbs/library/02_synthetic.ipynb #cell-105
 def synthetic_faces(
     n: int,                              # how many faces
@@ -1322,22 +1349,23 @@ def synthetic_faces(
     camera: Camera | dict | None = None,    # JPEG, low resolution, for example dict(jpeg=(10, 60)); None: neither
 ) -> FaceSet:
     "Faces with everything that is known about them; face `i` has the same bytes in any batch."
-    pose = Pose(**pose) if isinstance(pose, dict) else pose or Pose()
-    camera = Camera(**camera) if isinstance(camera, dict) else camera or Camera()
-    check_request(size, space.classes, intensity, domain, pose)
-    check_camera(camera)
-    p = sample_params(n, seed, classes=space.classes, intensity=intensity, pose=pose, domain=domain,
-                      subjects=subjects, occluded=occluded, start=start, camera=camera)
+    check_size(size)
+    p = synthetic_params(n, seed=seed, space=space, intensity=intensity, pose=pose, domain=domain, subjects=subjects,
+                         occluded=occluded, start=start, camera=camera)
     images, points = render(p, size, channels)
     regions = region_masks(p, size, images).numpy() if mask else None
     return FaceSet(f"synthetic-{size}", images.numpy(), p.label.numpy(), space, meta=describe(p),
                    landmarks=points.numpy(), aus=p.aus.amax(2).numpy(), regions=regions)
 
 # %% ../nbs/library/02_synthetic.ipynb #cell-106
-def check_request(size: int, classes: tuple[str, ...], intensity: str | None, domain: str | None, pose: Pose) -> None:
-    "Refuse what cannot be drawn."
+def check_size(size: int) -> None:
+    "Refuse pictures that are too small to hold a face, or too large to be drawn in one piece."
     if not 48 <= size <= 256:
         raise FaceError(f"Faces are drawn at 48 to 256 pixels; {size} was asked for.")
+
+
+def check_request(classes: tuple[str, ...], intensity: str | None, domain: str | None, pose: Pose) -> None:
+    "Refuse what cannot be drawn."
     unknown = [name for name in classes if name not in EXPRESSIONS]
     if unknown:
         raise FaceError(f"No action units are known for {', '.join(unknown)}; known are {', '.join(EXPRESSIONS)}.")
@@ -1351,7 +1379,7 @@ def check_request(size: int, classes: tuple[str, ...], intensity: str | None, do
 def describe(p: FaceParams) -> pd.DataFrame:
     "One row a face: who, how strong, where the head points, how the light falls."
     levels, domains = list(INTENSITIES), list(DOMAINS)
-    columns = {"id": [f"{p.seed}:{i}" for i in p.index.tolist()],
+    columns = {"id": [f"{p.seed}:{i}" for i in p.index.tolist()], "people": "drawn",
                "subject": [f"{p.seed}:S{s:03d}" for s in p.subject.tolist()],
                "intensity": [levels[k] for k in p.level.tolist()], "domain": [domains[k] for k in p.domain.tolist()]}
     for j, name in enumerate(POSE_NAMES):

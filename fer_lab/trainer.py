@@ -161,12 +161,18 @@ def _call(self: Trainer, moment: str) -> None:
     for callback in self.callbacks:
         getattr(callback, moment, lambda trainer: None)(self)
 
+
+@patch
+def _remembering(self: Trainer) -> list:
+    "Callbacks that keep something between epochs: their state travels with the run's."
+    return [callback for callback in self.callbacks if hasattr(callback, "state_dict")]
+
 # %% ../nbs/library/08_trainer.ipynb #cell-021
 @patch
 def _train_epoch(self: Trainer, bar: tqdm) -> float:
-    "One pass over the training faces; returns the mean loss of an image."
+    "One pass over the pool of training faces; returns the mean loss of an image."
     self.model.train()
-    order = torch.randperm(len(self.train), generator=self.generator)
+    order = self.pool[torch.randperm(len(self.pool), generator=self.generator)]
     total, seen = 0.0, 0
     for index in order.split(self.recipe.batch):
         if len(index) > 1 or len(order) == 1:  # batch norm cannot work on a single image
@@ -241,7 +247,8 @@ def _state(self: Trainer) -> dict:
     return {"model": self.model.state_dict(), "average": self.average.state_dict() if self.average else {},
             "optimizer": self.optimizer.state_dict(), "schedule": self.schedule.state_dict(),
             "epoch": self.epoch, "best": self.best,
-            "generator": self.generator.get_state(), "torch_generator": torch.get_rng_state()}
+            "generator": self.generator.get_state(), "torch_generator": torch.get_rng_state(),
+            "callbacks": [callback.state_dict() for callback in self._remembering()]}
 
 
 @patch
@@ -255,6 +262,8 @@ def _restore(self: Trainer, state: dict) -> None:
     self.generator.set_state(state["generator"])
     torch.set_rng_state(state["torch_generator"])
     self.epoch, self.best = state["epoch"], state["best"]
+    for callback, remembered in zip(self._remembering(), state.get("callbacks", [])):
+        callback.load_state_dict(remembered)
     lines = [json.dumps(line) + "\n" for line in epochs_written(self.folder) if line["epoch"] <= self.epoch]
     write_atomic(self.folder / "metrics.jsonl", "".join(lines))
 
@@ -307,7 +316,7 @@ def _one_epoch(self: Trainer, bar: tqdm) -> None:
     training = time.perf_counter() - start
     self.epoch += 1
     self.line = {"epoch": self.epoch, "lr": lr, "loss": loss, **self._validate(),
-                 "images_per_s": len(self.train) / training}
+                 "images_per_s": len(self.pool) / training}
     self.line["seconds"] = time.perf_counter() - start
     self._call("on_epoch_end")
     self._keep(self.line)
@@ -325,7 +334,7 @@ def _prepare(self: Trainer, split: Split) -> None:
     "Check the data, seed everything, build optimizer and schedule, and restore a saved state."
     recipe, self.train, self.val = self.recipe, split.train, split.val
     _check_sides(self.train, self.val)
-    self.config = config_of(self, split)
+    self.config, self.pool = config_of(self, split), torch.arange(len(self.train))
     torch.manual_seed(recipe.seed)
     self.generator = torch.Generator().manual_seed(recipe.seed)
     self.model.to(self.device, memory_format=self.layout)
@@ -353,6 +362,7 @@ def _check_sides(train: FaceSet, val: FaceSet) -> None:
 def config_of(trainer: Trainer, split: Split) -> dict:
     "All that a run depends on, as its config.json holds it."
     model, recipe, faces = trainer.model, trainer.recipe, split.faces
+    told = [callback.config for callback in trainer.callbacks if hasattr(callback, "config")]
     return {"model": {"class": f"{type(model).__module__}:{type(model).__qualname__}",
                       "config": getattr(model, "config", {})},
             "input": {"shape": list(faces.shape), "range": "uint8 / 127.5 - 1"},
@@ -360,15 +370,16 @@ def config_of(trainer: Trainer, split: Split) -> dict:
             "recipe": asdict(recipe), "selection": f"best val {recipe.select.upper()} of {recipe.epochs} epochs",
             "faces": faces.name, "faces_fingerprint": faces.fingerprint,
             "protocol": split.protocol, "split": split.fingerprint, "device": str(trainer.device),
-            "precision": trainer.precision, "layout": str(trainer.layout), "environment": environment()}
+            "precision": trainer.precision, "layout": str(trainer.layout), "environment": environment(),
+            **({"callbacks": told} if told else {})}
 
 # %% ../nbs/library/08_trainer.ipynb #cell-034
-SAME = ("model", "recipe", "split", "classes")  # what must not differ between a run and its continuation
+SAME = ("model", "recipe", "split", "classes", "callbacks")  # what must not differ between a run and its continuation
 
 
 def differences(before: dict, config: dict) -> list[str]:  # keys of SAME
     "In what a run's config.json differs from what is asked now."
-    return [key for key in SAME if before.get(key) != json.loads(json.dumps(config[key]))]
+    return [key for key in SAME if before.get(key) != json.loads(json.dumps(config.get(key)))]
 
 
 @patch

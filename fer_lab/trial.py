@@ -352,12 +352,16 @@ class Marks:
     correct: np.ndarray  # bool [N]
     people: np.ndarray | None = None  # [N], who is shown; None where nobody knows
     faces: str = ""  # fingerprint of the test faces
+    splits: tuple[str, ...] = ()  # fingerprints of the splits, or folds, behind the answers
 
 
 def marks(result: Report | Marks) -> Marks:
     "The marks of a report."
     if isinstance(result, Report):
-        return Marks(result.predictions == result.labels, result.groups, result.context.get("faces_fingerprint", ""))
+        facts = result.context
+        split = (facts["split"],) if "split" in facts else ()
+        right = result.predictions == result.labels
+        return Marks(right, result.groups, facts.get("faces_fingerprint", ""), split)
     return result
 
 # %% ../nbs/library/17_trial.ipynb #cell-054
@@ -412,7 +416,7 @@ class TrialRecord:
     "A finished trial."
     plan: Trial
     panels: Mapping[str, Panel]  # test set -> its images
-    runs: tuple[dict, ...]  # condition, seed, seconds, correct {test: packed bits}; in the order of the plan
+    runs: tuple[dict, ...]  # condition, seed, seconds, correct {test: packed bits}, splits {test: fingerprints}
     made: Mapping  # date, command, seconds, and fer_lab.report.environment()
     recorded: bool = False  # True if it was read from a file instead of run just now
 
@@ -427,12 +431,18 @@ class TrialRecord:
         rows = [run["correct"][test] for run in self.runs if run["condition"] == condition]
         return np.stack([unpack_bits(row, self.panels[test].images) for row in rows])
 
+    def splits(self, condition: str, test: str) -> dict[int, tuple[str, ...]]:
+        "Which splits each seed of a condition was trained and tested on; empty where the runs did not say."
+        return {run["seed"]: tuple(run.get("splits", {}).get(test, ())) for run in self.runs
+                if run["condition"] == condition}
+
     @cached_property
     def fingerprint(self) -> str:
-        "16 hex digits over plan, test images and answers; not over dates and machines."
+        "16 hex digits over plan, test images, splits and answers; not over dates and machines."
         answers = [(run["condition"], run["seed"], {test: unpack_bits(bits, self.panels[test].images).tobytes().hex()
                     for test, bits in sorted(run["correct"].items())}) for run in self.runs]
         facts = [self.plan.fingerprint, {test: asdict(panel) for test, panel in sorted(self.panels.items())}, answers]
+        facts += [splits] if any(splits := [run.get("splits") for run in self.runs]) else []
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 # %% ../nbs/library/17_trial.ipynb #cell-059
@@ -599,7 +609,8 @@ def add(
     _check_panels(self, f"{condition}, seed {seed}", seen)
     new = {test: _panel_to_dict(panel) for test, panel in seen.items() if test not in self.panels}
     entry = {"condition": condition, "seed": seed, "seconds": round(seconds, 2), "panels": new,
-             "correct": {test: pack_bits(given[test].correct) for test in self.plan.tests}}
+             "correct": {test: pack_bits(given[test].correct) for test in self.plan.tests},
+             "splits": {test: list(result.splits) for test, result in given.items() if result.splits}}
     with self.path.open("a", encoding="utf-8", newline="\n") as file:
         file.write(json.dumps(entry) + "\n")
         file.flush()

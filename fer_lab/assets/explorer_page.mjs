@@ -63,30 +63,48 @@ export function reshaped([channel, row, column], [, height, width], [, high, wid
   return [Math.floor(index / (high * wide)), Math.floor(index / wide) % high, index % wide];
 }
 
+// What is kept for one frame of a block, "out" or "given"; a still has one frame. undefined: nothing.
+export function moment(block, what, frame) {
+  return block ? block[what][Math.min(frame, block[what].length - 1)] ?? undefined : undefined;
+}
+
 // How one unit of a stored block got its value, as Python's `arithmetic` tells it.
-export function storedUnit(blocks, tensors, path, unit) {
+export function storedUnit(blocks, tensors, path, unit, frame = 0) {
   const block = blocks[path];
-  const value = at(tensors[block.out], unit);
+  const [out, given] = ["out", "given"].map((what) => tensors[moment(block, what, frame)]);
+  const value = at(out, unit);
   if (block.formula.rule === "through") {
     const inner = block.formula.path;
-    const [from, to] = [tensors[block.out].shape, tensors[blocks[inner]?.out]?.shape];
-    if (to) return { ...storedUnit(blocks, tensors, inner, reshaped(unit, from, to)), through: inner };
+    const to = tensors[moment(blocks[inner], "out", frame)];
+    if (to) return { ...storedUnit(blocks, tensors, inner, reshaped(unit, out.shape, to.shape), frame), through: inner };
   }
-  const found = block.given === null || !RULES[block.formula.rule] ? null : RULES[block.formula.rule](block.formula, tensors[block.given], unit, tensors);
+  const found = !given || !RULES[block.formula.rule] ? null : RULES[block.formula.rule](block.formula, given, unit, tensors);
   return { value, ...(found ?? { rule: "none", words: block.formula.words ?? "This sum is not kept on the page." }) };
 }
 
-export async function explorerAnswers({ models, tensors }) {
-  const kept = await Promise.all(tensors.map(async ({ shape, bytes: text }) => ({ shape, values: halves(await inflated(bytes(text))) })));
+const unpacked = (text) => inflated(bytes(text));
+
+async function unpackedSide({ network, blocks, heat }) {
+  const maps = (texts) => Promise.all((texts ?? []).map((text) => (text === null ? null : unpacked(text))));
+  const opened = await Promise.all(Object.entries(heat).map(async ([method, one]) => [method, { ...one, own: await maps(one.own), twin: await maps(one.twin) }]));
+  return { networks: JSON.parse(new TextDecoder().decode(await unpacked(network))), blocks, heat: Object.fromEntries(opened) };
+}
+
+export async function explorerAnswers({ models: stored, tensors }) {
+  const kept = await Promise.all(tensors.map(async ({ shape, bytes: text }) => ({ shape, values: halves(await unpacked(text)) })));
+  const models = await Promise.all(stored.map((faces) => Promise.all(faces.map(unpackedSide))));
   return (get) => {
     const names = ["face", "beside", "frame", "block", "unit", "method", "target", "layer", "twin"];
     const asked = Object.fromEntries(names.map((name) => [name, get(name)]));
     const beside = asked.beside === "model" ? [[1, asked.face]] : asked.beside === "" ? [] : [[0, Number(asked.beside)]];
-    const sides = [[0, asked.face], ...beside].map(([model, face]) => models[model][face]);
+    const sides = [[0, asked.face], ...beside].map(([model, face]) => {
+      const side = models[model][face];
+      return { ...side, network: side.networks[Math.min(asked.frame, side.networks.length - 1)] };
+    });
     const answer = (found) => ({ ...asked, sides: sides.map(found) });
     return {
       network: answer((side) => side.network),
-      maps: asked.block ? answer((side) => storedMaps(side, kept, asked.block)) : null,
+      maps: asked.block ? answer((side) => storedMaps(side, kept, asked)) : null,
       pixel: asked.block ? answer((side) => storedPixel(side, kept, asked)) : null,
       heat: storedHeat(answer, asked),
       quality: answer((side) => {
@@ -100,16 +118,27 @@ export async function explorerAnswers({ models, tensors }) {
 const best = (side) => (side.network.probabilities ? side.network.probabilities.indexOf(Math.max(...side.network.probabilities)) : 0);
 const targetOf = (side, { target }) => (target < 0 ? best(side) : target);
 
-function storedMaps(side, tensors, path) {
-  if (!side.blocks[path]) return { error: `${path} is not kept on this page. Run the notebook to see it.` };
-  const { shape, values } = tensors[side.blocks[path].out];
+// Why a block cannot be shown at this moment; null if it can.
+export function missing(blocks, path, frame) {
+  const block = blocks[path];
+  if (moment(block, "out", frame) !== undefined) return null;
+  const frames = block ? block.out.flatMap((number, i) => (number === null ? [] : [i + 1])) : [];
+  const others = frames.length ? ` Kept: frame${frames.length > 1 ? "s" : ""} ${frames.join(", ")}.` : "";
+  return `${path}${others ? `, frame ${frame + 1},` : ""} is not kept on this page.${others} Run the notebook to see it.`;
+}
+
+function storedMaps(side, tensors, { block, frame }) {
+  const error = missing(side.blocks, block, frame);
+  if (error) return { error };
+  const { shape, values } = tensors[moment(side.blocks[block], "out", frame)];
   return { shape, values, channels: Array.from({ length: shape[0] }, (_, i) => i) };
 }
 
-function storedPixel(side, tensors, { block, unit }) {
-  if (!side.blocks[block]) return { rule: "none", words: "Not kept on this page.", value: null };
-  const { shape } = tensors[side.blocks[block].out];
-  return storedUnit(side.blocks, tensors, block, unit.map((value, i) => Math.min(Math.max(value, 0), shape[i] - 1)));
+function storedPixel(side, tensors, { block, unit, frame }) {
+  const words = missing(side.blocks, block, frame);
+  if (words) return { rule: "none", words, value: null };
+  const { shape } = tensors[moment(side.blocks[block], "out", frame)];
+  return storedUnit(side.blocks, tensors, block, unit.map((value, i) => Math.min(Math.max(value, 0), shape[i] - 1)), frame);
 }
 
 function storedHeat(answer, asked) {
@@ -117,9 +146,9 @@ function storedHeat(answer, asked) {
     const stored = side.heat[asked.method];
     if (!stored || stored.error) return { error: stored ? stored.error : "Not computed for this page." };
     const [target, which] = [targetOf(side, asked), asked.twin ? "twin" : "own"];
-    const all = bytes(stored[which]);
-    const size = all.length / stored[`${which}_tops`].length;
-    return { target, pixels: all.subarray(target * size, (target + 1) * size), top: stored[`${which}_tops`][target] };
+    const pixels = stored[which][target];
+    if (!pixels) return { error: "The map of this class is not kept on this page. Run the notebook to see it." };
+    return { target, pixels, top: stored[`${which}_tops`][target], instead: stored.instead };
   });
   const wrong = found.sides.find((side) => side.error);
   return wrong ? { ...asked, error: wrong.error } : found;

@@ -136,7 +136,7 @@ export function trustView() {
     return { key, value, node: el("li", { title: words }, el("span", {}, name), value, el("small", {}, words)) };
   });
   const node = el("ul", { class: "fl-trust", "aria-label": "How far this map may be trusted" }, ...cells.map((cell) => cell.node));
-  function show(sides) {
+  function show(sides) { // null: not known yet
     for (const { key, value } of cells) value.textContent = sides ? sides.map((side) => written(side[key] ?? null)).join(" | ") : "…";
   }
   return { node, show };

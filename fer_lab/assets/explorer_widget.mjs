@@ -185,18 +185,19 @@ function render({ model, el: root }) {
     showLayers();
     showStage();
     showFaces();
-    const judged = fits("quality", good.quality, state) ? good.quality.sides : null;
-    trust.show(judged);
+    const judged = fits("quality", good.quality, state) ? good.quality.sides ?? [{}] : null;
+    trust.show(fits("heat", good.heat, state) && good.heat.error ? [{}] : judged);
     if (model.get("moving")) energy.redraw();
   }
   function showLayers() {
     const maps = (sides()[0]?.blocks ?? []).filter((block) => block.maps && block.maps[1] * block.maps[2] > 1 && block.shape.length === 3);
-    const known = [...layer.options].map((option) => option.value).slice(1);
-    if (String(known) !== String(maps.map((block) => block.path))) {
-      layer.replaceChildren(el("option", { value: "" }, "the last feature maps"), ...maps.map((block) => el("option", { value: block.path }, `${block.path} (${shapeInWords(block.shape)})`)));
+    const options = [["", "the last feature maps"], ...maps.map((block) => [block.path, `${block.path} (${shapeInWords(block.shape)})`])];
+    if (options.every(([value]) => value !== state.layer)) options.push([state.layer, state.layer]); // a name of the model's own
+    if (String([...layer.options].map((option) => option.value)) !== String(options.map(([value]) => value))) {
+      layer.replaceChildren(...options.map(([value, words]) => el("option", { value }, words)));
     }
     layer.value = state.layer;
-    const used = ["LayerGradCam", "GuidedGradCam"].includes(state.method);
+    const used = /^Layer|^GuidedGradCam$/.test(state.method);
     layer.disabled = !used || Boolean(frozen);
     layerRow.hidden = !used;
   }
@@ -283,7 +284,7 @@ function render({ model, el: root }) {
   }
   const heatWords = (i) => {
     const side = good.heat?.sides?.[i];
-    return side ? `${state.method}${state.twin ? ", sanity twin" : ""}, ${classes[side.target]}${good.heat.rough ? ", rough" : ""}` : `${state.method}: no map`;
+    return side ? `${state.method}${state.twin ? ", sanity twin" : ""}, ${classes[side.target]}${good.heat.rough ? ", rough" : ""}${side.instead ? ` (${side.instead})` : ""}` : `${state.method}: no map`;
   };
   function showFaces() {
     const two = state.beside !== "";
@@ -294,7 +295,7 @@ function render({ model, el: root }) {
     faces.forEach((view, i) => {
       view.node.parentNode.hidden = i === 1 && !two;
       if (i === 1 && !two) return;
-      faceTitle[i].textContent = `${two ? `${sideName(i)}: ` : ""}${heat ? heatWords(i) : `${state.method} …`}`;
+      faceTitle[i].textContent = `${two ? `${sideName(i)}: ` : ""}${heat ? heatWords(i) : `${state.method}${good.heat?.error && fits("heat", good.heat, state) ? ": no map" : " …"}`}`;
       view.show({ pixels: frameOf(both[i]), heat: heatOf(heat?.[i], both[i]), sign: state.sign, opacity: state.opacity, theta: theta[i] });
     });
     const side = heat?.[0];

@@ -6,6 +6,7 @@ import re
 import nbformat
 import pytest
 import torch
+from torch import nn
 
 from fer_lab.augment import to_float
 from fer_lab.explain import attribute
@@ -22,6 +23,7 @@ model, _ = load_zoo("stn-fer2013")
 explorer = Explorer(model, synthetic_faces(2, 48, seed=3))
 explorer"""
 ASK = "explorer.method, explorer.target, explorer.block, explorer.unit, explorer.twin, explorer.level"
+WRONG = 'explorer.method, explorer.layer = "LayerGradCam", "nope"'
 SLOW = """import time
 class Slow(type(model)):
     def forward(self, x):
@@ -43,7 +45,7 @@ def explorer():
 @pytest.fixture(scope="module")
 def frozen_page(explorer, tmp_path_factory):
     path = tmp_path_factory.mktemp("explorer") / "page.html"
-    explorer.freeze(path, faces=[0], methods=METHODS)
+    explorer.freeze(path, faces=[0], methods=METHODS, progress=False)
     assert path.stat().st_size < 1_500_000
     return path
 
@@ -133,6 +135,46 @@ def test_the_frozen_page(page, frozen_page, explorer, artifacts):
     assert page.script_errors == []
 
 
+class Film(nn.Module):
+    "A convolution for each frame, a GRU over time."
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.relu = nn.Conv2d(1, 4, 3, padding=1), nn.ReLU()
+        self.gru, self.head = nn.GRU(4, 8, batch_first=True), nn.Linear(8, 3)
+
+    def forward(self, x):  # [N, T, C, H, W]
+        maps = self.relu(self.conv(x.flatten(0, 1))).mean((2, 3))
+        return self.head(self.gru(maps.view(*x.shape[:2], -1))[0][:, -1])
+
+
+def test_a_frozen_film_shows_each_frames_own_numbers_and_names_its_layer(page, tmp_path, artifacts):
+    torch.manual_seed(0)
+    face = torch.as_tensor(synthetic_faces(1, 24, seed=3).batch([0]))[0]
+    film = torch.stack([face.roll(step, -1) for step in (0, 3, 6)])
+    explorer = Explorer(Film().eval(), film[None], "abc", method="LayerGradCam", layer="conv")
+    explorer.freeze(tmp_path / "film.html", methods=("LayerGradCam",), progress=False)
+    page.goto((tmp_path / "film.html").as_uri())
+    view = page.locator(".fer-lab-widget")
+    layer = view.get_by_label("Layer of Grad-CAM")
+    assert layer.input_value() == "conv" and layer.is_disabled()
+    view.locator('[data-path="conv"]').click()
+    view.get_by_text("4 maps of 24 × 24").wait_for()
+    maps = recorded(explorer.originals[0], explorer.x_of(0))[0]["conv"].out
+    seen, heat = [], []
+    for frame in range(3):
+        view.get_by_text(f"frame {frame + 1} of 3").wait_for()
+        told = re.search(r"map 0, row 12, column 12: (\S+);", view.locator(".fl-readout").inner_text())[1]
+        seen.append(float(told.replace("−", "-")))
+        heat.append(pixels(view))
+        page.screenshot(path=artifacts / f"explorer-frozen-film-{frame + 1}.png", full_page=True)
+        view.get_by_label("Time").press("ArrowRight")
+        page.wait_for_timeout(300)
+    assert seen == pytest.approx(maps[:, 0, 12, 12].tolist(), rel=0.01, abs=0.002) and len(set(seen)) == 3
+    assert heat[0] != heat[1] != heat[2]
+    assert page.script_errors == []
+
+
 def test_a_frozen_page_is_narrow_and_dark_where_its_reader_is(browser, frozen_page, artifacts):
     for scheme, width in (("light", 800), ("dark", 800), ("dark", 1400)):
         page = browser.new_page(viewport={"width": width, "height": 1000}, color_scheme=scheme)
@@ -161,7 +203,7 @@ def test_the_keyboard_reaches_everything_in_reading_order(page, frozen_page):
 
 @pytest.fixture
 def live(lab, server):
-    cells = [nbformat.v4.new_code_cell(text) for text in (CELL, ASK, SLOW)]
+    cells = [nbformat.v4.new_code_cell(text) for text in (CELL, ASK, WRONG, SLOW)]
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), server[2] / "explorer_test.ipynb")
     lab.open("explorer_test.ipynb")
@@ -196,6 +238,16 @@ def test_the_explorer_in_jupyterlab(live, explorer, artifacts):
     view.screenshot(path=artifacts / "explorer-live-dark.png")
     lab.page.evaluate(theme, "JupyterLab Light")
     assert lab.page.script_errors == []
+
+
+def test_a_wrong_layer_is_told_and_nothing_is_drawn(live, artifacts):
+    lab, cell = live
+    run(lab, WRONG)
+    view = lab.show(CELL).locator(".fer-lab-widget")
+    view.get_by_text("no part 'nope'").first.wait_for()
+    view.get_by_text("LayerGradCam: no map").wait_for()
+    assert view.locator(".fl-trust b").all_inner_texts() == ["–", "–", "–"]
+    view.screenshot(path=artifacts / "explorer-live-wrong-layer.png")
 
 
 def test_a_slow_method_shows_progress_refines_and_can_be_cancelled(live, artifacts):

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 import * as explorer from "../../fer_lab/assets/explorer.mjs";
-import { halves, reshaped, windowOf } from "../../fer_lab/assets/explorer_page.mjs";
+import { halves, missing, moment, reshaped, windowOf } from "../../fer_lab/assets/explorer_page.mjs";
 
 const near = (one, other, tolerance = 1e-9) =>
   assert.ok([one].flat().every((value, i) => Math.abs(value - [other].flat()[i]) <= tolerance), `${one} is not ${other}`);
@@ -86,3 +86,12 @@ test("a window reads outside the picture what it is told", () => {
 });
 
 test("a number keeps its place when a vector becomes a matrix", () => assert.deepEqual(reshaped([0, 1, 2], [1, 2, 3], [6, 1, 1]), [5, 0, 0]));
+
+test("a still has one frame, a film its own, and what is not kept is named", () => {
+  const blocks = { still: { out: [7], given: [null] }, film: { out: [4, null, 6], given: [1, null, 3] } };
+  assert.deepEqual([0, 5].map((frame) => moment(blocks.still, "out", frame)), [7, 7]);
+  assert.deepEqual([0, 1, 2].map((frame) => moment(blocks.film, "given", frame)), [1, undefined, 3]);
+  assert.equal(missing(blocks, "film", 2), null);
+  assert.match(missing(blocks, "film", 1), /film, frame 2, is not kept on this page. Kept: frames 1, 3/);
+  assert.match(missing(blocks, "none", 0), /^none is not kept/);
+});

@@ -68,6 +68,11 @@ def test_settings_are_shown_with_their_origin_and_reasons(tmp_path):
         assert re.search(line, done.stdout), line
 
 
+def test_a_device_that_is_not_there_is_shown_and_is_an_error(tmp_path):
+    done = fer("settings", "--device", "cuda:99", cwd=tmp_path)
+    assert done.returncode == 2 and "cuda:99" in done.stdout and "not on this machine" in done.stderr
+
+
 @pytest.mark.parametrize("words, environ, code, parts", [
     (["settings", "--budget", "quick"], {}, 2, ["quick", "smoke"]),
     (["settings"], {"FER_LAB_BUGDET": "smoke"}, 2, ["FER_LAB_BUGDET", "Did you mean budget"]),

@@ -248,6 +248,7 @@ def test_nan_is_an_error(net, x):
         net.features[0].weight[0, 0, 0, 0] = float("nan")
     with pytest.raises(ExplainError, match="NaN or infinity for 3 of 3"):
         attribute(net, x, "IntegratedGradients", 0)
+    assert why_not(net, x, "DeepLift").startswith("the answer is NaN")
 
 
 # --- without a trace ------------------------------------------------------------------------------------------------

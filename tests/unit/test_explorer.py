@@ -1,12 +1,14 @@
 """What the explorer shows is what explain, receptive and the network itself say, live and frozen."""
 
 import base64
+import html
 import json
 import re
 import shutil
 import subprocess
 import threading
 import time
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -49,12 +51,12 @@ def record(stn, x):
 class Frames(nn.Module):
     "A convolution for each frame, a GRU over time."
 
-    def __init__(self):
+    def __init__(self, classes=3):
         super().__init__()
         self.config = {}
         self.inspect = {"memory": "gru"}
         self.conv, self.relu = nn.Conv2d(1, 4, 3, padding=1), nn.ReLU()
-        self.gru, self.head = nn.GRU(4, 8, batch_first=True), nn.Linear(8, 3)
+        self.gru, self.head = nn.GRU(4, 8, batch_first=True), nn.Linear(8, classes)
 
     def forward(self, x):  # [N, T, C, H, W]
         maps = self.relu(self.conv(x.flatten(0, 1))).mean((2, 3))
@@ -219,6 +221,35 @@ def test_layer_regions_and_twin_reach_the_method():
     settled(explorer)                                 # before this thread draws the same twin
     expected = attribute(randomised(explorer.originals[0]), explorer.x_of(0), "LayerGradCam", 1, layer="stages.0.relu")
     assert similarity(heat_of(explorer).view(1, 24, 24), expected)[0] > 0.99
+
+
+def test_a_wrong_layer_is_refused_and_its_figures_are_gone():
+    explorer = settled(small(method="LayerGradCam", target=1))
+    assert explorer.quality["sides"]
+    explorer.layer = "nope"
+    settled(explorer)
+    assert "no part 'nope'" in explorer.heat["error"] and "stages.0.relu" in explorer.heat["error"]
+    assert "sides" not in explorer.heat and explorer.quality == {}
+    with pytest.raises(module.ExplainError, match="nope"):
+        explorer.freeze(methods=("Saliency", "LayerGradCam"), progress=False)
+    explorer.method = "Saliency"  # has no use for a layer
+    assert settled(explorer).heat["sides"] and explorer.quality["sides"]
+    explorer.method, explorer.layer = "LayerActivation", "nope"
+    assert "nope" in settled(explorer).heat["error"]
+
+
+def test_a_second_model_without_the_layer_shows_its_own_last_maps_and_says_so():
+    torch.manual_seed(3)
+    second = PlainStack(3, (5,)).eval()
+    explorer = settled(small(second=second, names=("one", "two"), beside="model", method="LayerGradCam", target=1,
+                             layer="stages.1.relu"))
+    first, other = explorer.heat["sides"]
+    assert not first.get("instead") and other["instead"] == "two has no stages.1.relu: its last feature maps"
+    expected = attribute(second, explorer.x_of(0), "LayerGradCam", 1)[0].flatten()
+    assert (heat_of(explorer, 1) - expected.clamp(-other["top"], other["top"])).abs().max() <= other["top"] / 200
+    state = state_of(frozen_page(explorer, methods=("LayerGradCam",)))
+    assert state["traits"]["layer"] == "stages.1.relu"
+    assert [model[0]["heat"]["LayerGradCam"]["instead"] for model in state["data"]["models"]] == ["", other["instead"]]
 
 
 def test_two_faces_and_two_models_side_by_side():
@@ -399,6 +430,40 @@ def test_no_face_is_a_state_and_wrong_faces_are_refused_in_words():
         small(colour="red")
 
 
+@pytest.mark.parametrize("count", [2, 4, 7])
+def test_as_many_classes_as_outputs(count):
+    faces = torch.zeros(1, 1, 24, 24, dtype=torch.uint8)
+    with pytest.raises(WidgetError, match=f"wrong has 3 outputs and {count} classes"):
+        Explorer(PlainStack(3, (4,)).eval(), faces, list("abcdefg"[:count]), names=["wrong"])
+    with pytest.raises(WidgetError, match=f"PlainStack has {count} outputs and 3 classes"):
+        Explorer(PlainStack(3, (4,)).eval(), faces, "abc", second=PlainStack(count, (4,)).eval())
+
+
+def test_a_network_that_gives_no_logits_is_refused_and_one_that_fails_is_reported():
+    faces = torch.zeros(1, 1, 8, 8, dtype=torch.uint8)
+    with pytest.raises(WidgetError, match=r"Conv2d gave \[1, 3, 6, 6\]"):
+        Explorer(nn.Conv2d(1, 3, 3), faces, "abc")
+    explorer = settled(Explorer(nn.Sequential(nn.Flatten(), nn.Linear(5, 3)), faces, "abc"))
+    assert "shapes cannot be multiplied" in explorer.network["error"] and explorer.heat["error"]
+
+
+@pytest.mark.parametrize(("names", "words"), [
+    (("GradCam",), "Did you mean LayerGradCam"), (("Saliency", "kernelshap"), "Did you mean KernelShap"),
+    (("Saliency", "Foo"), "'Foo'. Known here: Saliency"), ((), "at least one"),
+])
+def test_a_method_that_does_not_exist_is_refused_with_the_nearest(names, words):
+    with pytest.raises(WidgetError, match=words):
+        small(methods=names)
+    with pytest.raises(WidgetError, match=words):
+        small().freeze(methods=names, progress=False)
+
+
+@pytest.mark.parametrize("faces", [[9], [-1], [], [0, 3]])
+def test_a_face_that_does_not_exist_is_not_frozen(faces):
+    with pytest.raises(WidgetError, match="has 3; choose"):
+        small().freeze(faces=faces, progress=False)
+
+
 def test_colour_faces_are_explained_in_colour_and_shown_in_grey():
     explorer = settled(Explorer(create("plain", 3, in_channels=3, widths=(4, 4)).eval(),
                                 torch.randint(0, 256, (1, 3, 16, 16), dtype=torch.uint8), "abc"))
@@ -412,12 +477,20 @@ def state_of(page: str) -> dict:
     return json.loads(re.search(r'id="state">(.*?)</script>', page, re.DOTALL)[1])
 
 
+def frozen_page(explorer, **choices) -> str:
+    return html.unescape(re.search('srcdoc="(.*?)"', settled(explorer).freeze(progress=False, **choices), re.DOTALL)[1])
+
+
+def opened(text: str) -> bytes:
+    return zlib.decompress(base64.b64decode(text))
+
+
 @pytest.fixture(scope="module")
 def frozen(stn, images, tmp_path_factory):
     explorer = settled(Explorer(stn, images, CLASSES))
     path = tmp_path_factory.mktemp("explorer") / "page.html"
     methods = ("Saliency", "InputXGradient", "GuidedBackprop", "LayerGradCam", "GuidedGradCam")
-    explorer.freeze(path, faces=[1], methods=methods)
+    explorer.freeze(path, faces=[1], methods=methods, progress=False)
     return explorer, path.read_text("utf-8")
 
 
@@ -433,17 +506,122 @@ def test_the_pages_maps_are_attributes_for_every_class_and_twin(frozen, stn, ima
     assert set(heat) == {"Saliency", "InputXGradient", "GuidedBackprop", "LayerGradCam", "GuidedGradCam"}
     x = to_float(images[1:2])
     for which, model in (("own", stn), ("twin", randomised(stn).eval())):
-        raw = np.frombuffer(base64.b64decode(heat["InputXGradient"][which]), np.uint8).reshape(7, 48, 48).astype(float)
         for k in (0, 4):
+            raw = np.frombuffer(opened(heat["InputXGradient"][which][k]), np.uint8).reshape(48, 48).astype(float)
             top = heat["InputXGradient"][f"{which}_tops"][k]
             expected = attribute(model, x, "InputXGradient", k)[0].numpy().clip(-top, top)
-            assert np.abs((raw[k] - 127) / 127 * top - expected).max() <= top / 200
+            assert np.abs((raw - 127) / 127 * top - expected).max() <= top / 200
 
 
 def test_little_room_leaves_layers_out_and_says_so(stn, images):
     explorer = settled(Explorer(stn, images, CLASSES))
-    page = explorer.freeze(methods=("Saliency",), room=60_000)
-    assert len(page) < 500_000 and re.search(r"without Python: (\d|1\d) of 34 blocks", page)
+    page = frozen_page(explorer, methods=("Saliency",), room=260_000)
+    assert len(page) < 260_000 and 0 < int(re.search(r"without Python: (\d+) of 34 blocks", page)[1]) < 34
+
+
+def test_freezing_says_how_far_it_is_and_what_it_wrote_where(tmp_path, capsys):
+    path = tmp_path / "page.html"
+    settled(small()).freeze(path, faces=[0, 2], methods="Saliency")
+    told = capsys.readouterr().err
+    assert "face 2: Saliency" in told and "4/4" in told
+    assert f"{path}: {path.stat().st_size / 1e6:.2f} MB" in told
+
+
+def test_a_frozen_layer_is_named_and_is_the_layer():
+    explorer = small(method="LayerGradCam", layer="stages.0.relu")
+    state = state_of(frozen_page(explorer, methods=("LayerGradCam",)))
+    assert state["traits"]["layer"] == "stages.0.relu"
+    found = state["data"]["models"][0][0]["heat"]["LayerGradCam"]
+    raw = np.frombuffer(opened(found["own"][1]), np.uint8).reshape(1, 24, 24).astype(np.float32) - 127
+    expected = attribute(explorer.originals[0], explorer.x_of(0), "LayerGradCam", 1, layer="stages.0.relu")
+    assert similarity(torch.from_numpy(raw), expected)[0] > 0.99
+
+
+def films(length, size=48):
+    dice = torch.Generator().manual_seed(length)
+    return torch.randint(0, 256, (1, length, 1, size, size), dtype=torch.uint8, generator=dice)
+
+
+@pytest.mark.parametrize("length", [6, 12])
+def test_a_page_of_a_sequence_is_small(length, monkeypatch):
+    judged = {"sensitivity": 0.123, "infidelity": 0.123, "samples": 8, "rank": 0.123}  # the slow part
+    monkeypatch.setattr(Explorer, "_judged", lambda *given: judged)
+    torch.manual_seed(0)
+    explorer = Explorer(Frames(7).eval(), films(length), CLASSES, regions=squares((48, 48), 24))
+    methods = ("Saliency", "InputXGradient", "LayerGradCam", "GradientShap", "FeatureAblation")
+    iframe = settled(explorer).freeze(methods=methods, progress=False)
+    state = state_of(html.unescape(iframe))
+    heat = state["data"]["models"][0][0]["heat"]
+    assert len(iframe) < 1_500_000 and set(heat) == set(methods)
+    assert all(len(opened(text)) == length * 48 * 48 for one in heat.values() for text in one["own"] + one["twin"])
+    assert f"for all {length} frames" in state["traits"]["frozen"]["note"]
+
+
+def test_the_page_shows_the_maps_and_the_arithmetic_of_every_frame(node):
+    torch.manual_seed(0)
+    model = Frames().eval()
+    explorer = Explorer(model, films(5, 12), "abc", frame=3)
+    state = state_of(frozen_page(explorer, methods=("Saliency",)))
+    calls, _ = recorded(model, explorer.x_of(0))
+    asked = [(frame, path, unit) for frame in range(5) for path, unit in (("conv", [1, 4, 5]), ("gru", [1, 0, 0]))]
+    script = """const { explorerAnswers } = await import(assets + "explorer_page.mjs");
+        const answer = await explorerAnswers(data.state);
+        const state = { face: 0, beside: "", method: "Saliency", target: 1, layer: "", twin: false };
+        console.log(JSON.stringify(data.asked.map(([frame, block, unit]) => {
+            const { maps, pixel, network } = answer((name) => ({ ...state, frame, block, unit })[name]);
+            return { frame: maps.frame, value: pixel.sides[0].value, rule: pixel.sides[0].rule,
+                     patch: pixel.sides[0].patch, thumb: network.sides[0].blocks[0].thumb,
+                     values: [...maps.sides[0].values] };
+        })));"""
+    found = run_node(node, script, {"state": state["data"], "asked": asked})
+    for (frame, path, unit), ours in zip(asked, found, strict=True):
+        expected = arithmetic(calls, path, unit, 5, frame)
+        assert ours["frame"] == frame and ours["rule"] == expected["rule"]
+        assert ours["value"] == pytest.approx(expected["value"], abs=2e-3)
+        np.testing.assert_allclose(ours["values"], as_maps(calls[path].out, 5, frame).flatten(), atol=2e-3)
+        if path == "conv":
+            np.testing.assert_allclose(ours["patch"], expected["patch"].flatten(), atol=2e-3)
+    assert len({one["thumb"] for one in found}) == 5
+
+
+def test_a_frame_without_room_is_said_to_be_missing(node):
+    torch.manual_seed(0)
+    model = Frames().eval()
+    calls, rows = recorded(model, torch.randn(1, 5, 1, 16, 16))[0], [{"path": "conv", "part": "", "leaf": True}]
+    whole = module._Store(10**6)
+    assert None not in module.stored_blocks(calls, rows, whole, 5, 3)["conv"]["out"]
+    store = module._Store(whole.used // 2)
+    block = module.stored_blocks(calls, rows, store, 5, 3)["conv"]
+    assert store.used <= store.room and block["out"][3] is not None and None in block["out"]
+    script = """const { missing } = await import(assets + "explorer_page.mjs");
+        console.log(JSON.stringify([0, 1, 2, 3, 4].map((frame) => missing(data, "conv", frame))));"""
+    words = run_node(node, script, {"conv": block})
+    assert [one is None for one in words] == [number is not None for number in block["out"]]
+    wrong = block["out"].index(None)
+    assert f"frame {wrong + 1}," in words[wrong] and re.search(r"Kept: frames? .*4", words[wrong])
+
+
+def noisy_heat(seed, count=4, size=2000):
+    dice = np.random.default_rng(seed)
+    noise = dice.normal(0, 30, (2, count, size)).clip(-127, 127)
+    return dict(zip(("own", "twin"), (127 + noise).astype(np.uint8)))
+
+
+def test_heat_maps_that_do_not_fit_get_coarser_and_then_fewer():
+    likeliest = [2, 0, 3, 1]
+    for room, words, fineness in ((10**6, "", 127), (15_000, "31 steps", 31), (4_000, "likeliest of 4 classes", 15)):
+        heat = noisy_heat(0)
+        before, failed = {name: heat[name].copy() for name in heat}, {"error": "not defined"}
+        told = module.fit_heat([(heat, likeliest), (failed, likeliest)], room)
+        texts = heat["own"] + heat["twin"]
+        assert words in told and bool(words) == bool(told) and failed == {"error": "not defined"}
+        assert sum(len(text) for text in texts if text) <= room
+        assert heat["own"][2] and heat["twin"][2]
+        for name in heat:
+            for k, text in enumerate(heat[name]):
+                if text:
+                    kept = np.frombuffer(opened(text), np.uint8).astype(int)
+                    assert np.abs(kept - before[name][k]).max() <= 127 / fineness / 2 + 1
 
 
 @pytest.fixture(scope="session")

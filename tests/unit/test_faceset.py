@@ -1,5 +1,7 @@
 "A FaceSet keeps pixels as bytes, shares them between subsets, and refuses parts that do not fit."
 
+import hashlib
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -101,6 +103,22 @@ def test_pixel_keys_are_equal_exactly_for_equal_images():
     frames[7] = frames[2]
     keys = FaceSet("repeat", frames, np.zeros(12, int), FER7).pixel_keys()
     assert keys[7] == keys[2] and len(np.unique([k.tobytes() for k in keys])) == 11
+
+
+def test_clips_that_share_one_frame_are_linked_and_so_is_a_still_cut_out_of_a_clip():
+    frames = np.random.default_rng(3).integers(0, 256, (15, 1, 6, 6), dtype=np.uint8)
+    frames[6], frames[14], frames[11] = frames[2], frames[9], frames[12]  # into another place; a still; inside a clip
+    spans = [[0, 4], [4, 8], [8, 10], [10, 14], [14, 15]]
+    clips = FaceSet("clips", frames, np.zeros(5), FER7, spans=spans)
+    keys = [key.tobytes() for key in clips.pixel_keys()]
+    assert keys[0] == keys[1] and keys[2] == keys[4] and len(set(keys)) == 3
+    chained = frames.copy()
+    chained[7] = chained[8]  # 0 is linked to 1, and 1 to 2
+    assert len({key.tobytes() for key in FaceSet("x", chained, np.zeros(5), FER7, spans=spans).pixel_keys()}) == 2
+    stills = FaceSet("stills", frames, np.zeros(15), FER7)
+    alone = [hashlib.blake2b(frame.tobytes(), digest_size=16).digest() for frame in frames]
+    assert [key.tobytes() for key in stills.pixel_keys()] == alone
+    assert [key.tobytes() for key in clips.each_frame().pixel_keys()] == alone
 
 
 def test_empty_set_works():

@@ -375,3 +375,13 @@ def test_rings_have_the_colour_of_the_new_answer(faces):
     assert ring.marker.line.color == EMOTION_COLOURS["fear"] and (ring.x[0], ring.y[0]) == (34, 4)
     many = {**result, "drop": np.zeros((3, 2, 2)), "flips": np.stack([flips] * 3)}
     assert figures.occlusion(faces.frames[0], many, 2, title="Ring").data[-1].name == "becomes class 2"
+
+
+@pytest.mark.parametrize("grain, most", [(4, 40_000), (60, 40_000), (60, None)])
+def test_a_picture_keeps_every_pixel_however_large_it_is(grain, most):
+    "What does not fit is stored at lower quality, never at fewer pixels."
+    noise = np.random.default_rng(0).normal(128, grain, (700, 640, 1)).clip(0, 255).astype(np.uint8)
+    file = base64.b64decode(figures.data_uri(noise, most=most).split(",")[1])
+    assert Image.open(io.BytesIO(file)).size == (640, 700)
+    full = base64.b64decode(figures.data_uri(noise, most=None).split(",")[1])
+    assert len(file) <= len(full) and (len(file) < len(full)) == (most is not None and len(full) > most)

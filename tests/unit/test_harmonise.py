@@ -1,15 +1,24 @@
 """Label spaces are joined by name, and nothing is lost without being listed."""
 
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
+from fer_lab.clips import read_ckplus, read_oulu
 from fer_lab.faceset import FER7, FaceSet, LabelSpace
 from fer_lab.harmonise import EIGHT, MICRO3, MICRO5, SIX_CONTEMPT, SPACES, SpaceError, counterpart, harmonise
-from fer_lab.protocols import leave_one_domain_out
-from fer_lab.splits import group_names
+from fer_lab.protocols import leave_one_domain_out, subject_kfold
+from fer_lab.sequences import synthetic_sequences
+from fer_lab.splits import LeakError, group_names
+from fer_lab.stills import read_ck48
+from fer_lab.synthetic import synthetic_faces
 
 CASME = LabelSpace("casme", ("happiness", "disgust", "repression", "surprise", "others"))
 SMIC = LabelSpace("smic", ("positive", "negative", "surprise"))
@@ -84,3 +93,36 @@ def test_unknown_spaces_and_equal_names_are_refused():
         harmonise([noise("a", FER7, [0])], "seven")
     with pytest.raises(SpaceError, match="name of its own"):
         harmonise([noise("a", FER7, [0]), noise("a", FER7, [1])], FER7)
+
+
+FIXTURES = Path(__file__).parents[2] / "data" / "fixtures"
+
+
+def oulu_in_two_lights(folder):
+    light = folder / "PreProcess_Img" / "VL_Acropped"
+    shutil.copytree(FIXTURES / "oulu", folder)
+    shutil.copytree(light / "Strong", light / "Dark")
+    for path in sorted((light / "Dark").rglob("*.jpeg")):  # another recording: not the same pixels
+        Image.fromarray(255 - np.asarray(Image.open(path))).save(path)
+    return [replace(read_oulu(folder, cameras=("VL",), lights=(name,)), name=name) for name in ("Strong", "Dark")]
+
+
+SAME_CAST = {
+    "CK+ and CK+48": (lambda _: [read_ckplus(FIXTURES / "ckplus"), read_ck48(FIXTURES / "ck48")], "ckplus:S010"),
+    "Oulu-CASIA in two lights": (lambda folder: oulu_in_two_lights(folder / "oulu"), "oulu:P001"),
+    "drawn stills and drawn clips": (lambda _: [synthetic_faces(40, seed=3, mask=False, subjects=4),
+                                                synthetic_sequences(12, seed=3, subjects=4)], "drawn:3:S000"),
+}
+
+
+@pytest.mark.parametrize("what", SAME_CAST)
+def test_one_person_in_two_sets_is_one_person_and_a_set_left_out_would_leak(what, tmp_path):
+    sets, person = SAME_CAST[what]
+    faces = harmonise([faces.peaks() for faces in sets(tmp_path)], "common-6").joined()
+    assert person in set.intersection(*(set(part.subject) for _, part in faces.meta.groupby("dataset")))
+    assert faces.meta["id"].is_unique
+    with pytest.raises(LeakError, match="subject"):
+        leave_one_domain_out(faces, by="dataset", val=0)
+    for split in subject_kfold(faces, 2, val=0, stratify=False, allows={"missing class": "two people"}):
+        sides = [set(faces.meta.subject.iloc[index]) for index in (split.train_index, split.test_index)]
+        assert not sides[0] & sides[1]

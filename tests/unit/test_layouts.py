@@ -47,7 +47,7 @@ LABELS = {  # classes in the order of the items
     "ckplus": ["disgust", "surprise", None, "contempt"],
     "ck48": ["anger"] * 3 + ["contempt"] * 3 + ["happiness"] * 3,
     "jaffe": ["anger", "disgust", "fear", "happiness", "neutral", "sadness", "surprise"] * 2,
-    "oulu": ["anger", "happiness"] * 2,
+    "oulu": ["anger", "happiness"] * 2 + ["anger"] * 2,
     "ferg": ["anger", "happiness", "neutral"] * 2,
     "casme2": ["happiness", "others", "repression", "disgust", "surprise"],
     "samm": ["anger", "others", "contempt"],
@@ -59,7 +59,7 @@ LABELS = {  # classes in the order of the items
     "cremad": ["anger", "happiness", "neutral", "sadness"],
     "folders": ["anger", "happiness", "neutral"] * 2,
 }
-SUBJECTS = {"ckplus": ["S005", "S010", "S010", "S138"], "oulu": ["P001", "P001", "P051", "P051"],
+SUBJECTS = {"ckplus": ["S005", "S010", "S010", "S138"], "oulu": ["P001", "P001", "P051", "P051", "P001", "P001"],
             "ck48": ["S010"] * 3 + ["S138"] * 3 + ["S022"] * 3, "jaffe": ["KA"] * 7 + ["YM"] * 7,
             "ferg": ["aia"] * 3 + ["mery"] * 3, "casme2": ["01", "01", "02", "02", "26"], "samm": ["006", "006", "032"],
             "smic": ["01", "01", "20"], "cremad": ["1001", "1001", "1002", "1002"]}
@@ -178,6 +178,22 @@ PLANTED = {  # layout, what is done to the tree, what must be said
                                 lambda t: re.sub(r";[\d.]+;[\d.]+,", ",", t, count=1)), ["validation.csv, line 2"]),
     "affectnet: a lost column": ("affectnet", lambda f: edit(f / "Manually_Annotated_file_lists/training.csv",
                                  lambda t: t.replace("valence", "v")), ["training.csv lacks the column(s) valence"]),
+    "casme2: a frame too few inside": ("casme2", lambda f: (f / "Cropped/sub01/EP02_01f/reg_img48.jpg").unlink(),
+                                       ["row 2", "frame(s) 48 missing"]),
+    "samm: a frame too few inside": ("samm", lambda f: (f / "006/006_1_2/006_05564.jpg").unlink(),
+                                     ["row 15", "frame(s) 5564 missing"]),
+    "smic: a frame too few inside": ("smic", lambda f: (
+        f / "SMIC_all_cropped/HS/s1/micro/negative/s1_ne_01/reg_image090055.bmp").unlink(),
+        ["s1_ne_01", "frame(s) 90055 missing"]),
+    "oulu: the first frame is gone": ("oulu", lambda f: (
+        f / "PreProcess_Img/VL_Acropped/Strong/P051/Anger/000.jpeg").unlink(), ["P051/Anger", "frame(s) 0 missing"]),
+    "oulu: a frame too few in the uncropped ones": ("oulu", lambda f: (
+        f / "OriginalImg/VL/Weak/P001/Anger/001.jpeg").unlink(), ["VL/Weak/P001/Anger", "frame(s) 1 missing"]),
+    "ck+: the first frame is gone": ("ckplus", lambda f: (
+        f / "cohn-kanade-images/S010/002/S010_002_00000001.png").unlink(), ["S010/002", "frame(s) 1 missing"]),
+    "ck+: the labelled frame is gone": ("ckplus", lambda f: (
+        f / "cohn-kanade-images/S005/001/S005_001_00000004.png").unlink(),
+        ["S005_001_00000004_emotion.txt", "the last one here, 3"]),
     "casme2: no row": ("casme2", lambda f: shutil.copytree(f / "Cropped/sub01/EP02_01f", f / "Cropped/sub01/EP09_09"),
                        ["EP09_09", "no row in CASME2-coding-20140508.xlsx"]),
     "casme2: no folder": ("casme2", lambda f: shutil.rmtree(f / "Cropped/sub26/EP07_37"),
@@ -188,7 +204,7 @@ PLANTED = {  # layout, what is done to the tree, what must be said
     "casme2: an unknown emotion": ("casme2", lambda f: cell(f / "CASME2-coding-20140508.xlsx", 2, 9, "tense"),
                                    ["row 2", "'tense'", "repression"]),
     "casme2: no spreadsheet": ("casme2", lambda f: (f / "CASME2-coding-20140508.xlsx").write_bytes(b"PK\3\4 junk"),
-                               ["CASME2-coding-20140508.xlsx", "no spreadsheet"]),
+                               ["CASME2-coding-20140508.xlsx", "damaged", "no spreadsheet", "get it again"]),
     "casme2: another header": ("casme2", lambda f: cell(f / "CASME2-coding-20140508.xlsx", 1, 4, "Start"),
                                ["onsetframe", "Start"]),
     "samm: an emotion too few": ("samm", lambda f: cell(f / "SAMM_Micro_FACS_Codes_v2.xlsx", 15, 10, None),
@@ -267,14 +283,32 @@ def test_a_spreadsheet_that_lost_its_zeros_is_understood(tree):
     assert micro.read_casme2(folder).meta["subject"][0] == "01"
 
 
-def test_cameras_and_lights_are_chosen_by_name(tree):
-    folder = tree("oulu") / "PreProcess_Img"
-    shutil.copytree(folder / "VL_Acropped", folder / "NI_Acropped")
-    (folder / "NI_Acropped/Strong").rename(folder / "NI_Acropped/Dark")
-    faces = clips.read_oulu(folder.parent, camera="NI", light="Dark")
-    assert set(faces.meta["domain"]) == {"NI-Dark"} and len(faces) == 4
-    with pytest.raises(DataError, match="cameras VL, NI"):
-        clips.read_oulu(folder, camera="UV")
+def test_cameras_and_lights_are_all_read_or_chosen_by_name():
+    faces = clips.read_oulu(FIXTURES / "oulu")
+    assert faces.meta["domain"].tolist() == ["VL-Strong"] * 4 + ["VL-Weak", "NI-Dark"]
+    assert clips.survey_oulu(FIXTURES / "oulu").missing == tuple(
+        f"{name} (optional)" for name in ("VL-Dark", "NI-Strong", "NI-Weak"))
+    chosen = ((("VL",), ("Strong",), 4), (("NI",), clips.OULU_LIGHTS, 1), (("VL",), ("Weak", "Dark"), 1))
+    for cameras, lights, n in chosen:
+        some = clips.read_oulu(FIXTURES / "oulu", cameras=cameras, lights=lights)
+        assert len(some) == n and set(some.meta["domain"]) <= {f"{c}-{light}" for c in cameras for light in lights}
+    with pytest.raises(DataError, match="No Oulu-CASIA .*NI_Acropped/Strong"):
+        clips.read_oulu(FIXTURES / "oulu", cameras=("NI",), lights=("Strong",))
+    with pytest.raises(DataError, match="cameras VL, NI.*got UV"):
+        clips.read_oulu(FIXTURES / "oulu", cameras=("UV",))
+
+
+def test_the_uncropped_frames_are_read_where_no_cropped_ones_are():
+    frames = clips.read_oulu(FIXTURES / "oulu", lights=("Weak",)).sequence(0)
+    assert frames.shape == (3, 1, 48, 48) and (frames[:, :, :6] == 0).all() and frames[:, :, 12:36].std() > 5
+
+
+def test_the_three_cameras_of_smic():
+    fast, visible, infrared = (micro.read_smic(FIXTURES / "smic", camera=name) for name in ("HS", "VIS", "NIR"))
+    assert [set(faces.meta["fps"]) for faces in (fast, visible, infrared)] == [{100.0}, {25.0}, {25.0}]
+    assert [set(faces.meta["domain"]) for faces in (fast, visible, infrared)] == [{"HS"}, {"VIS"}, {"NIR"}]
+    assert visible.meta["id"].tolist() == infrared.meta["id"].tolist() == [fast.meta["id"].iloc[-1]]  # one moment
+    assert np.abs(visible.frames.astype(int) + infrared.frames - 255).max() == 0  # as they were drawn
     with pytest.raises(DataError, match="HS, VIS, NIR"):
         micro.read_smic(FIXTURES / "smic", camera="RGB")
 

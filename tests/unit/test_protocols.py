@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from sklearn.model_selection import GroupKFold, LeaveOneGroupOut, StratifiedGroupKFold, StratifiedKFold
 
 from fer_lab.faceset import FER7, FaceSet
+from fer_lab.harmonise import harmonise
 from fer_lab.protocols import (
     CARELESS_RULES,
     frame_random,
@@ -21,6 +22,7 @@ from fer_lab.protocols import (
     subject_kfold,
 )
 from fer_lab.splits import PAIRS, LeakError, MissingClass, Split, SplitError, group_names, holdout, official
+from fer_lab.synthetic import synthetic_faces
 
 pytestmark = pytest.mark.filterwarnings("ignore::fer_lab.splits.MissingClass")
 
@@ -106,6 +108,14 @@ def test_a_person_in_two_domains_stops_leaving_a_domain_out_until_it_is_named():
         leave_one_domain_out(shared, val=0, allows={"subject": "one guest"})
     named = leave_one_domain_out(shared, val=0, allows={"subject": "one guest", "sequence": "one guest"})
     assert len(named) == 3 and named[0].allows["subject"] == "one guest"
+
+
+def test_leaving_a_domain_out_of_drawn_faces_names_an_honest_way_that_works():
+    with pytest.raises(LeakError, match="seed of its own.*subject_kfold"):
+        leave_one_domain_out(synthetic_faces(40, mask=False, subjects=5))
+    own = [replace(synthetic_faces(14, seed=k, mask=False, domain=d), name=d) for k, d in enumerate("AB")]
+    joined = harmonise(own, FER7).joined()
+    assert len(leave_one_domain_out(joined, val=0)) == 2 and len(subject_kfold(joined, 2)) == 2
 
 
 def test_frame_random_names_exactly_what_it_breaks():

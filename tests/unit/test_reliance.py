@@ -9,12 +9,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import kendalltau, spearmanr
+from scipy.stats import kendalltau, spearmanr, t
 from torch import nn
 
 from fer_lab import reliance as r
 from fer_lab.augment import to_float
 from fer_lab.synthetic import AU_NAMES, Pose, au_index, render, sample_params
+from fer_lab.trial import estimate
 
 UPRIGHT = Pose(0, 0, 0, 0, 0)
 
@@ -100,6 +101,33 @@ def test_the_oracle_is_right_everywhere_and_beats_all_who_know_nothing(faces):
     assert best["order"].min() == 1 and best["spearman"].min() == pytest.approx(1) and best["pointing"].mean() > 0.8
     for heat in r.baselines(faces).values():
         assert r.marks(heat, faces, scores)["order"].mean() < best["order"].mean() - 0.2
+    fastest = r.marks(r.deletion_oracle(faces, scores), faces, scores)["deletion"]
+    assert fastest.mean() > 0.95 and (fastest >= best["deletion"] - 1e-9).all()
+
+
+def test_dice_get_nothing_and_one_throw_would_have_had_luck(faces):
+    "The expected order of noise is exactly zero, whatever the network; one shared map of noise is not."
+    weights = torch.randn(48, 48, generator=torch.Generator().manual_seed(2))
+    _, scores = r.target_scores(Bright(weights), faces, np.zeros(len(faces), int))
+    many = r.dice(faces, scores)["order"]
+    assert many.shape == (len(faces),) and abs(many.mean()) < 0.05
+    one = np.array([r.dice(faces, scores, maps=1, seed=seed)["order"].mean() for seed in range(30)])
+    assert one.std() > 3 * np.std([r.dice(faces, scores, seed=seed)["order"].mean() for seed in range(8)])
+
+
+def test_all_judges_forget_signs_and_keep_them_beside(faces):
+    weights = torch.randn(48, 48, generator=torch.Generator().manual_seed(3))
+    model, heat = Bright(weights), torch.randn(len(faces), 48, 48, generator=torch.Generator().manual_seed(4))
+    target, scores = r.target_scores(model, faces)
+    plain, turned = (r.marks(each, faces, scores) for each in (heat, -heat))
+    paint = [r.painted_over(model, faces, {"map": each})["map"] for each in (heat, -heat)]
+    for mark in ("order", "deletion", "pointing", "spearman", "shapley", "sum"):
+        assert np.array_equal(plain[mark], turned[mark])
+    assert np.allclose(plain["order, signed"], -turned["order, signed"])
+    for mark in ("grey", "road"):
+        assert np.allclose(paint[0][mark], paint[1][mark]) and (paint[0][mark] >= 0).all()
+        assert not np.allclose(paint[0][f"{mark}, signed"], paint[1][f"{mark}, signed"])
+    assert not np.allclose(plain["deletion, signed"], turned["deletion, signed"])
 
 
 def test_dice_are_right_half_of_the_time_by_the_mean_and_know_the_area_by_the_sum():
@@ -107,10 +135,10 @@ def test_dice_are_right_half_of_the_time_by_the_mean_and_know_the_area_by_the_su
     weights = torch.ones(48, 48)
     _, scores = r.target_scores(Bright(weights), faces, np.zeros(len(faces), int))
     areas = [faces.masks(i).flatten(1).sum(1).numpy() for i in range(len(faces))]
-    found = [r.marks(r.baselines(faces, seed)["random"], faces, scores) for seed in range(6)]
-    assert abs(np.mean([mine["order"] for mine in found])) < 0.12
+    found = r.dice(faces, scores)
+    assert abs(found["order"].mean()) < 0.03
     by_area = np.mean([r.kendall(area, np.abs(r.reliance(mine))) for area, mine in zip(areas, scores)])
-    assert np.mean([mine["sum"] for mine in found]) == pytest.approx(by_area, abs=0.08)
+    assert found["sum"].mean() == pytest.approx(by_area, abs=0.08)
 
 
 def test_maps_of_another_shape_are_refused(faces):
@@ -147,6 +175,7 @@ def test_best_and_worst_order_are_those_of_trying_all(scores):
     assert all(-1e-9 <= each <= 1 + 1e-9 for each in found)
     if max(areas) - min(areas) > 1e-6:
         assert np.isclose(max(found), 1) and np.isclose(min(found), 0, atol=1e-9)
+        assert np.isclose(r.deletion(scores, r.best_order(scores)), 1)
 
 
 @settings(max_examples=40, deadline=None)
@@ -226,6 +255,7 @@ def test_painting_over_the_pixels_that_count_costs_most():
     weights[30:40, 15:30] = 0.1
     x, heat = torch.ones(2, 1, 48, 48), weights.expand(2, -1, -1)
     falls = r.pixel_deletion(Bright(weights), x, heat, np.zeros(2, int))
+    assert falls.shape == (2, 3)
     assert falls == pytest.approx(weights.sum().item())  # a tenth of the pixels holds them all
     assert (r.pixel_deletion(Bright(weights), x, -heat, np.zeros(2, int)) < falls / 2).all()
 
@@ -266,8 +296,8 @@ def test_a_map_that_moves_with_the_rule_follows_and_one_that_never_saw_the_netwo
 
 @pytest.fixture(scope="module")
 def record(tmp_path_factory):
-    plan = r.Plan("tiny", ("stn",), (0, 1), faces=64, epochs=1, examined=14, few=3,
-                  methods=("Saliency", "LayerGradCam"), rule_epochs=1, rule_examined=8)
+    plan = r.Plan("tiny", ("stn", "not registered"), (0, 1), faces=64, epochs=1, examined=14, few=4,
+                  methods=("Saliency", "LayerGradCam"), rule_faces=40, rule_epochs=1, rule_examined=8)
     folder = tmp_path_factory.mktemp("reliance")
     return r.run_plan(plan, folder), folder
 
@@ -276,8 +306,10 @@ def test_a_record_goes_on_where_it_stopped_and_refuses_another_plan(record):
     done, folder = record
     (folder / "stn-1.json").unlink()
     kept = json.loads((folder / "stn-0.json").read_text())
+    partly = r.finished(done.plan, folder)
+    assert [run["seed"] for run in partly.runs] == [0] and "1 of 4 networks" in partly.label
     again = r.run_plan(done.plan, folder)
-    assert again.runs[0] == kept
+    assert again.runs[0] == kept and {run["network"] for run in again.runs} == {"stn"}
     assert np.array_equal(again.of("Saliency"), done.of("Saliency"))  # the same seed, the same answer
     with pytest.raises(r.RelianceError, match="another plan"):
         r.run_plan(replace(done.plan, epochs=2), folder)
@@ -298,14 +330,76 @@ def test_a_saved_record_is_the_record(record, tmp_path):
 
 def test_the_league_has_methods_rivals_and_oracle(record):
     table = record[0].league()
-    assert set(table.index) == {"Saliency", "LayerGradCam", *r.RIVALS, "oracle"}
+    assert set(table.index) == {"Saliency", "LayerGradCam", *r.RIVALS, *r.CEILINGS}
     assert table.loc["oracle", "order (τ)"] > table.loc["random", "order (τ)"] and (table["verdict"] != "").all()
+    assert table[["order (τ)", "pointing", "deletion"]].map(lambda text: " to " in text).all().all()
+
+
+def test_parts_know_their_origin_and_the_label_adds_up_their_times(record):
+    done, _ = record
+    parts = (*done.runs, *done.rules)
+    assert all({"date", "revision", "seconds", "processor_seconds"} == set(part["made"]) for part in parts)
+    assert done.minutes == pytest.approx(sum(part["made"]["processor_seconds"] for part in parts) / 60)
+
+
+def test_a_new_network_joins_with_one_line(record):
+    done, _ = record
+    model = torch.nn.Sequential(nn.Conv2d(1, 4, 5, stride=4), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 11 * 11, 7)).eval()
+    joined = done.with_exam("mine", r.examine(model, done.faces(), done.plan.methods, few=4))
+    assert len(joined.runs) == len(done.runs) + 1 and joined.of("Saliency", network="mine").shape == (1, 13)
+    assert list(joined.architectures().columns) == ["stn", "mine", "as a sample of architectures"]
+    assert joined.league().loc["Saliency", "networks"] == "3 of 3" and len(done.runs) == 2
+    assert joined.judged("grey")[1].shape == done.judged("grey")[1].shape  # nobody painted over its faces
+    with pytest.raises(r.RelianceError, match="record.faces"):
+        done.with_exam("mine", r.examine(model, r.variants(r.drawn(9, 1)), ("Saliency",), few=4))
+
+
+def test_a_method_undefined_for_one_network_is_compared_on_the_others(record):
+    done, _ = record
+    less = {name: mine for name, mine in done.runs[0]["values"].items() if name != "Saliency"}
+    partly = replace(done, runs=({**done.runs[0], "values": less}, done.runs[1]))
+    assert partly.ahead("Saliency", "edges").shape[0] == 1 and "Saliency" in partly.names()
+    assert np.array_equal(partly.ahead("Saliency", "edges"), done.ahead("Saliency", "edges")[1:])
+    assert partly.judged("order")[0] == ["LayerGradCam"]
+
+
+def test_judges_agree_with_themselves_and_disagree_with_their_opposite(record):
+    done, _ = record
+    rng, names = np.random.default_rng(0), [f"m{i}" for i in range(6)]
+    skill = np.linspace(-0.5, 0.5, 6)
+    runs = []
+    for run in done.runs:
+        noise = rng.normal(0, 0.05, (6, 13))
+        values = {name: {"order": r.packed(skill[i] + noise[i]), "grey": r.packed(2 * skill[i] + noise[i]),
+                         "road": r.packed(-skill[i] + noise[i])} for i, name in enumerate(names)}
+        runs.append({**run, "values": values})
+    planted = replace(done, plan=replace(done.plan, methods=tuple(names)), runs=tuple(runs))
+    assert planted.agreement("order", "grey") == (1.0, 1.0, 1.0)
+    assert planted.agreement("order", "road")[0] == -1 and planted.agreement_with_itself("order") > 0.95
+
+
+def test_networks_needed_is_the_textbook_where_only_networks_differ():
+    rng = np.random.default_rng(1)
+    between = np.repeat(0.1 + 0.1 * rng.standard_normal((8, 1)), 40, 1)
+    people = np.arange(40)
+    needed = r.networks_needed(between, people)
+    reach = lambda n: (t.ppf(0.975, n - 1) + t.ppf(0.8, n - 1)) * between[:, 0].std(ddof=1) / n**0.5  # noqa: E731
+    assert reach(needed) <= between.mean() < reach(needed - 1)
+    assert r.networks_needed(between, people, times=16) == needed  # more faces do not help
+    assert r.networks_needed(between, people, comparisons=40) > needed
+    faces = np.repeat(0.1 + 0.4 * rng.standard_normal((1, 40)), 8, 0)
+    assert r.networks_needed(faces, people, times=16) < (r.networks_needed(faces, people) or 10**6)
+    assert r.networks_needed(-between, people) is None
 
 
 def test_verdicts_follow_from_the_numbers():
-    assert r.verdict(0.2, [], []) == "informative"
-    assert r.verdict(0.8, [], []) == "shows the picture more than the network"
-    assert r.verdict(0.2, ["edges"], ["mouth"]) == "not shown to beat edges; lost the rule of the mouth"
+    assert r.verdict("pass", [], []) == "informative"
+    assert r.verdict("fail", [], []) == "shows the picture more than the network"
+    assert r.verdict("cannot tell", [], []) == "not shown to differ from its twin"
+    assert r.verdict("pass", ["edges"], ["mouth"]) == "not shown to beat edges; lost the rule of the mouth"
+    people = np.arange(30)
+    noise = np.random.default_rng(0).normal(0, 0.1, (3, 30))
+    assert [r.sane(estimate(mean + noise, people)) for mean in (0.2, 0.5, 0.8)] == ["pass", "cannot tell", "fail"]
 
 
 @given(st.lists(st.floats(-30, 30), min_size=1, max_size=50))

@@ -92,6 +92,12 @@ def test_a_damaged_record_is_shown_and_hides_nothing(folder):
     assert "Records that could not be read" in write_page(folder, Records()).read_text()
 
 
+def test_a_smoke_run_says_that_its_numbers_mean_nothing(folder):
+    assert "mean nothing" not in write_page(folder).read_text()
+    write_state(replace(STATE, settings=(("budget", "smoke", "argument"),)), folder)
+    assert "mean nothing" in write_page(folder).read_text()
+
+
 def test_numbers_stand_on_the_page_with_their_conditions(folder):
     page = write_page(folder, Records()).read_text()
     for text in (f"{report().war:.1%}", "holdout by subject", "0123456789abcdef", "best val WAR of 9 epochs",

@@ -35,6 +35,20 @@ def test_same_seed_same_split_other_seed_other_split():
     assert len({holdout(faces, seed=s).fingerprint for s in range(6)}) > 1
 
 
+def test_one_frame_copied_into_another_clip_is_a_leak():
+    frames = np.random.default_rng(1).integers(0, 256, (12, 1, 5, 5), dtype=np.uint8)
+    who, spans = pd.DataFrame({"subject": list("ABC")}), [[0, 4], [4, 8], [8, 12]]
+
+    def split():
+        faces = FaceSet("clips", frames, [0, 0, 0], FER7, who, spans=spans)
+        return Split(faces, "by hand", [0], [1], [2])
+
+    assert split().leaks()["items shared"].sum() == 0
+    frames[11] = frames[1]  # neither the first frame nor the last, and at another place
+    with pytest.raises(LeakError, match="1 item.* of test share a identical image with train"):
+        split()
+
+
 @pytest.mark.parametrize("sides", [("train", "val"), ("train", "test"), ("val", "test")])
 @pytest.mark.parametrize("rule", ["subject", "sequence", "identical image"])
 def test_a_planted_leak_is_refused(rule, sides):
@@ -147,3 +161,29 @@ def test_an_incomplete_fer2013_says_so_beside_every_number():
     assert split_for(faces).protocol == "official"
     copy = FaceSet("fer2013", faces.frames, faces.labels, FER7, meta=faces.meta)
     assert split_for(copy).protocol == "official, of an incomplete copy (10/10/10 images)"
+
+
+def test_holdout_leaves_unlabelled_items_out_of_all_sides():
+    faces = people(6, 4)
+    labels = faces.labels.copy()
+    labels[::5] = -1
+    split = holdout(FaceSet("some", faces.frames, labels, FER7, faces.meta))
+    everyone = np.concatenate([split.train_index, split.val_index, split.test_index])
+    assert sorted(everyone) == np.flatnonzero(labels >= 0).tolist()
+    labels[faces.meta.subject > "S1"] = -1
+    with pytest.raises(SplitError, match="labelled items"):
+        holdout(FaceSet("few", faces.frames, labels, FER7, faces.meta))
+
+
+@pytest.mark.parametrize("shares", [(0.1, 1.0), (0.1, 0), (0, 0.1), (0.6, 0.5), (-0.1, 0.2), (0.1, float("nan"))])
+def test_shares_that_leave_a_side_empty_are_refused(shares):
+    with pytest.raises(SplitError, match="is a share of the groups"):
+        holdout(people(), val=shares[0], test=shares[1])
+
+
+def test_the_sides_cannot_be_changed_after_the_check():
+    split, mine = holdout(people()), np.arange(10)
+    with pytest.raises(ValueError, match="read-only"):
+        split.test_index[0] = split.train_index[0]
+    Split(people(), "by hand", mine, np.arange(10, 20), np.arange(20, 30))
+    mine[0] = 1  # the caller's own array stays the caller's

@@ -1,6 +1,7 @@
 "Trials: intervals hold the truth, corrections are Holm's, verdicts follow the table, killed trials resume."
 
 import json
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -22,6 +23,7 @@ from fer_lab.trial import (
     holm,
     imagined_runs,
     load_record,
+    marks,
     pack_bits,
     paired_difference,
     parts,
@@ -365,6 +367,31 @@ def test_reports_can_be_handed_in(tmp_path):
 
     from_reports = run_trial(Trial(**GOOD), reports, tmp_path / "a", progress=False)
     assert from_reports.fingerprint == run_trial(Trial(**GOOD), answer, tmp_path / "b", progress=False).fingerprint
+
+
+def test_a_record_keeps_the_splits_of_each_condition_and_they_are_part_of_its_fingerprint(tmp_path):
+    def told(word):
+        return lambda condition, seed: {test: replace(m, splits=(f"{word}{condition}{seed}", "fold 2"))
+                                        for test, m in answer(condition, seed).items()}
+
+    plan = Trial(**GOOD)
+    record = run_trial(plan, told("a"), tmp_path / "a", progress=False)
+    again = run_trial(plan, told("a"), tmp_path / "a", progress=False)  # read from the log
+    back = load_record(again.save(tmp_path))
+    for condition in plan.conditions:
+        expected = {seed: (f"a{condition}{seed}", "fold 2") for seed in plan.seeds}
+        assert record.splits(condition, "easy") == again.splits(condition, "easy") == expected
+        assert back.splits(condition, "easy") == expected
+    other = run_trial(plan, told("b"), tmp_path / "b", progress=False)
+    silent = run_trial(plan, answer, tmp_path / "c", progress=False)
+    assert len({each.fingerprint for each in (record, other, silent)}) == 3 and back.fingerprint == record.fingerprint
+    assert set(silent.splits(plan.conditions[0], "easy").values()) == {()}
+
+
+def test_the_split_of_a_report_comes_with_it():
+    facts = {"faces_fingerprint": "f00d", "split": "abcd"}
+    report = Report("r", np.zeros(2, int), np.eye(2, dtype=np.float32), ("right", "wrong"), facts)
+    assert marks(report).splits == ("abcd",)
 
 
 # ---- records
