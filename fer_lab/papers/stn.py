@@ -429,25 +429,25 @@ def _slope(read: Callable, at: float) -> float | str:
 turning = Exercise(
     "turning", "Turn the face",
     task="""
-    Write `turned_by(degrees)`: the θ, a float tensor [2, 3], with which the *face* in the output appears turned
+    Write `turned_clockwise(degrees)`: the θ, a float tensor [2, 3], with which the *face* in the output appears turned
     **clockwise** by so many degrees about the middle of the picture. Remember in which direction θ maps, and that y
     points down.
     """,
     stub="""
-    def turned_by(degrees):
+    def turned_clockwise(degrees):
         "Theta [2, 3] that shows the face turned clockwise."
         raise NotImplementedError("your turn")
     """,
     solved="""
-    def turned_by(degrees):
+    def turned_clockwise(degrees):
         "Theta [2, 3] that shows the face turned clockwise."
         angle = torch.deg2rad(torch.tensor(float(degrees)))
         cos, sin, zero = angle.cos(), angle.sin(), torch.tensor(0.0)
         return torch.stack([cos, sin, zero, -sin, cos, zero]).view(2, 3)
     """,
     checks={
-        "turned_by(30)": lambda turned_by: turned_by(30),
-        "where a dot at the right edge goes with turned_by(90)": lambda turned_by: _dot_goes(turned_by(90)),
+        "turned_clockwise(30)": lambda turned: turned(30),
+        "where a quarter turn moves a dot at the right edge": lambda turned: _dot_goes(turned(90)),
     },
     wrong=[
         Slip("sin, zero, -sin, cos", "-sin, zero, sin, cos", "This turns the grid clockwise, so that what it reads "
