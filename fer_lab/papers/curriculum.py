@@ -10,7 +10,7 @@ __all__ = ['WIDTHS', 'INITS', 'SHARES', 'ORDERS', 'REMEMBERED', 'DIFFICULTIES', 
            'density_distance', 'density_difficulty', 'embeddings', 'vote_difficulty', 'effective_rank', 'ranks',
            'stage_members', 'BabyStep', 'check_fit', 'set_rate', 'key_of', 'Step', 'trace_of', 'Replay', 'repeated',
            'fer2013_recipe', 'fer2013_callbacks', 'baby_step_trace', 'synthetic_recipe', 'synthetic_callbacks',
-           'strength_effect', 'FaceWall', 'wall_traits', 'apex_distance', 'order_plan', 'Class', 'OrderTrial',
+           'strength_effect', 'FaceWall', 'wall_traits', 'apex_distance', 'order_plan', 'Shared', 'OrderTrial',
            'record_trials', 'order_verdict', 'order_helps']
 
 # %% ../../nbs/papers/01_curriculum.ipynb #bdcea419
@@ -612,7 +612,7 @@ def order_plan(
 
 # %% ../../nbs/papers/01_curriculum.ipynb #d9e19203
 @dataclass(frozen=True)
-class Class:
+class Shared:
     "What all contestants of one seed share."
     split: Split
     rank: np.ndarray  # float [N], of the training faces
@@ -624,7 +624,7 @@ class OrderTrial:
     def __init__(self, plan: Trial, settings: Settings | None = None):
         self.plan, self.settings = plan, settings
         self.test = synthetic_faces(plan.details["test faces"], seed=999, mask=False)
-        self.classes: dict[int, Class] = {}
+        self.shared: dict[int, Shared] = {}
         self.traces: dict[int, tuple[Step, ...]] = {}
 
     def recipe(self, seed: int) -> Recipe:
@@ -639,9 +639,9 @@ class OrderTrial:
 
 # %% ../../nbs/papers/01_curriculum.ipynb #c0444169
 @patch
-def faces_of(self: OrderTrial, seed: int) -> Class:
+def faces_of(self: OrderTrial, seed: int) -> Shared:
     "Faces, split and ranks of a seed. Labels are spoilt on the training side only."
-    if seed not in self.classes:
+    if seed not in self.shared:
         details = self.plan.details
         faces = synthetic_faces(details["training faces"], seed=1000 + seed, mask=False)
         people = faces.meta["subject"]
@@ -649,8 +649,8 @@ def faces_of(self: OrderTrial, seed: int) -> Class:
         spoilt = faces.mislabelled(details["wrong labels"], seed)
         faces = replace(faces, labels=np.where(val, faces.labels, spoilt.labels))
         split = Split(faces, "every seventh person validates", np.flatnonzero(~val), np.flatnonzero(val), [])
-        self.classes[seed] = Class(split, ranks(self.difficulty(split.train, seed), split.train.labels, seed))
-    return self.classes[seed]
+        self.shared[seed] = Shared(split, ranks(self.difficulty(split.train, seed), split.train.labels, seed))
+    return self.shared[seed]
 
 
 @patch
@@ -661,7 +661,7 @@ def difficulty(self: OrderTrial, train: FaceSet, seed: int) -> np.ndarray:
 
 # %% ../../nbs/papers/01_curriculum.ipynb #27b151d7
 @patch
-def trained(self: OrderTrial, contestant: str, seed: int) -> tuple[nn.Module, Run]:
+def trained(self: OrderTrial, contestant: str, seed: int) -> tuple[nn.Module, pd.DataFrame]:  # network; its history
     "One contestant, on the trace of the baby steps of its seed."
     given, details = self.faces_of(seed), self.plan.details
     torch.manual_seed(seed)
