@@ -10,7 +10,7 @@ __all__ = ['NORMS', 'BRANCHES', 'GATES', 'HEAT', 'NARROW', 'CONTESTANTS', 'MATTE
            'accuracy_with_gates', 'parts_plan', 'PartsTrial', 'record_trials', 'parts_verdict', 'fit_verdict',
            'class_distance', 'nearest_mean']
 
-# %% ../../nbs/papers/02_multiscale.ipynb #d02c852c
+# %% ../../nbs/papers/02_multiscale.ipynb #8c805e74
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,7 +34,7 @@ from ..synthetic import Pose, synthetic_faces
 from ..trainer import Recipe, Trainer
 from ..trial import Finding, Trial, points, run_trial
 
-# %% ../../nbs/papers/02_multiscale.ipynb #25de3979
+# %% ../../nbs/papers/02_multiscale.ipynb #befb2f1f
 NORMS = ("batch", "affine", "none")
 
 
@@ -48,7 +48,7 @@ class ChannelScale(nn.Module):
     def forward(self, x: Tensor) -> Tensor:  # [N, C, H, W], same shape out
         return x * self.weight.view(1, -1, 1, 1) + self.bias.view(1, -1, 1, 1)
 
-# %% ../../nbs/papers/02_multiscale.ipynb #27fa077a
+# %% ../../nbs/papers/02_multiscale.ipynb #a7a62e60
 def conv_unit(
     inputs: int,
     outputs: int,
@@ -66,7 +66,7 @@ def conv_unit(
         layers["norm"] = nn.BatchNorm2d(outputs) if norm == "batch" else ChannelScale(outputs)
     return nn.Sequential(layers | {"relu": nn.ReLU()})
 
-# %% ../../nbs/papers/02_multiscale.ipynb #a60ff461
+# %% ../../nbs/papers/02_multiscale.ipynb #34416055
 BRANCHES = ("k1", "k3", "k5", "pool", "dilated")
 
 
@@ -89,7 +89,7 @@ def branch(
         layers["conv"] = conv_unit(width, width, dilation=dilation, norm=norm)
     return nn.Sequential(layers)
 
-# %% ../../nbs/papers/02_multiscale.ipynb #f15f164c
+# %% ../../nbs/papers/02_multiscale.ipynb #8a403d8c
 class Gate(nn.Module):
     "Squeeze and excitation (Hu et al. 2018): a mean a channel, two small layers, one number in 0..1 a channel."
 
@@ -107,14 +107,14 @@ class Gate(nn.Module):
         squeezed = x.mean((2, 3))
         return self.sigmoid(self.fc2(self.relu(self.fc1(squeezed))))
 
-# %% ../../nbs/papers/02_multiscale.ipynb #2319e227
+# %% ../../nbs/papers/02_multiscale.ipynb #a639c87c
 class IdleGate(Gate):
     "A control: the same layers, left idle. Every channel gets one half, what an untrained gate gives on average."
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.full(x.shape[:2], 0.5, dtype=x.dtype, device=x.device)
 
-# %% ../../nbs/papers/02_multiscale.ipynb #a4689eca
+# %% ../../nbs/papers/02_multiscale.ipynb #5be0bf5e
 class MultiScaleBlock(nn.Module):
     "All branches look at the same maps; their answers are laid side by side and weighed by the gate."
 
@@ -135,7 +135,7 @@ class MultiScaleBlock(nn.Module):
         maps = self.joined(torch.cat([look(x) for look in self.branches.values()], 1))
         return maps if self.gate is None else maps * self.gate(maps)[:, :, None, None]
 
-# %% ../../nbs/papers/02_multiscale.ipynb #8343f9fc
+# %% ../../nbs/papers/02_multiscale.ipynb #47b61463
 GATES = {"learned": Gate, "idle": IdleGate}
 
 
@@ -158,7 +158,7 @@ def check_choices(
         if is_wrong:
             raise ModelError(f"MultiScale got {words}.")
 
-# %% ../../nbs/papers/02_multiscale.ipynb #2b420384
+# %% ../../nbs/papers/02_multiscale.ipynb #cad0719e
 class MultiScale(nn.Module):
     "Two shallow convolutions, Inception blocks with a dilated branch, gates: after Zhang, Kong and Teng 2022."
 
@@ -200,7 +200,7 @@ class MultiScale(nn.Module):
             x = block(x)
         return self.head(self.dropout(x.mean((2, 3))))
 
-# %% ../../nbs/papers/02_multiscale.ipynb #f1ab6334
+# %% ../../nbs/papers/02_multiscale.ipynb #6cc5a9b1
 def fer2013_recipe() -> tuple[dict, Recipe]:  # arguments of MultiScale; how to train it
     "Network and recipe of the FER2013 record."
     augment = Augment(flip=0.5, rotate=10, translate=0.06, scale=0.1, light=0.2, erase=0.1)
@@ -213,7 +213,7 @@ def synthetic_recipe() -> tuple[dict, Recipe]:  # arguments of MultiScale; how t
     augment = Augment(flip=0.5, rotate=5, translate=0.04, scale=0.05, light=0.1)
     return {"stem": (8, 16), "widths": (8, 24), "dropout": 0.0}, Recipe(epochs=10, batch=32, lr=3e-3, augment=augment)
 
-# %% ../../nbs/papers/02_multiscale.ipynb #dc194215
+# %% ../../nbs/papers/02_multiscale.ipynb #6fa6e667
 def gate_steps(
     model: nn.Module,  # a MultiScale with gates
     x: Tensor,  # float [1, 1, H, W], one face
@@ -231,7 +231,7 @@ def gate_steps(
     return {"channel": order.cpu().numpy(), "branch": np.array([names[c // width] for c in order.tolist()]),
             "maps": maps, "squeezed": maps.mean((1, 2)), "gate": gate, "scaled": maps * gate[:, None, None]}
 
-# %% ../../nbs/papers/02_multiscale.ipynb #2c88b8c4
+# %% ../../nbs/papers/02_multiscale.ipynb #ed84478c
 def sheet_of_maps(
     maps: np.ndarray,  # float [C, h, w]
     columns: int = 8,
@@ -244,7 +244,7 @@ def sheet_of_maps(
         sheet[row:row + height, column:column + width] = one
     return sheet
 
-# %% ../../nbs/papers/02_multiscale.ipynb #777cc7e7
+# %% ../../nbs/papers/02_multiscale.ipynb #e86b3de1
 def gate_film(
     steps: dict[str, np.ndarray],  # from gate_steps
     title: str,  # the finding
@@ -258,7 +258,7 @@ def gate_film(
              "scale: map times number": (scaled, steps["gate"])}
 
     def percent(sheet):
-        return [[None if np.isnan(v) else round(100 * v / loud) for v in row] for row in sheet]
+        return [[None if np.isnan(v) else round(100 * (v / loud) ** 0.5) for v in row] for row in sheet]
 
     def pair(sheet, bars):
         heat = dict(type="heatmap", z=percent(sheet), zmin=0, zmax=100, showscale=False, colorscale=HEAT,
@@ -270,7 +270,7 @@ def gate_film(
     figure.frames = [dict(name=name, data=pair(*both)) for name, both in shown.items()]
     return film_layout(figure, list(shown), title, steps)
 
-# %% ../../nbs/papers/02_multiscale.ipynb #a2a51ecf
+# %% ../../nbs/papers/02_multiscale.ipynb #c0b56618
 HEAT = [[0, "rgba(128,136,148,0.12)"], [1, "#d9631e"]]  # from nothing to the loudest
 
 
@@ -280,19 +280,19 @@ def film_layout(figure: Figure, names: Sequence[str], title: str, steps: dict[st
     still = {"mode": "immediate", "frame": {"duration": 0, "redraw": True}}
     figure.update_layout(
         xaxis={"visible": False}, xaxis2={"anchor": "y2", "tickangle": -60}, showlegend=False,
-        yaxis={"visible": False, "autorange": "reversed", "domain": [0.62, 1], "scaleanchor": "x"},
-        yaxis2={"domain": [0, 0.46], "range": [0, 1], "anchor": "x2"},
+        yaxis={"visible": False, "autorange": "reversed", "domain": [0.56, 1], "scaleanchor": "x"},
+        yaxis2={"domain": [0, 0.42], "range": [0, 1], "anchor": "x2"},
         updatemenus=[{"type": "buttons", "x": 0, "y": -0.42, "xanchor": "left", "showactive": False,
                       "buttons": [{"label": "play", "method": "animate", "args": [None, play]}]}],
         sliders=[{"x": 0.14, "len": 0.86, "y": -0.34, "currentvalue": {"prefix": ""},
-                  "steps": [{"label": str(i + 1), "method": "animate", "args": [[name], still], "value": name}
-                            for i, name in enumerate(names)]}])
+                  "steps": [{"label": name.split(":")[0], "method": "animate", "args": [[name], still], "value": name}
+                            for name in names]}])
     alt = (f"{len(steps['gate'])} channels as small maps above and bars below; their gates go from "
            f"{steps['gate'].min():.2f} to {steps['gate'].max():.2f}")
     note = "Above: maps of the channels. Below: mean (as a share of the largest), then gate."
     return finish(figure, title, alt, height=520, note=note)
 
-# %% ../../nbs/papers/02_multiscale.ipynb #64cb7de3
+# %% ../../nbs/papers/02_multiscale.ipynb #a431da91
 def gates_of(
     model: nn.Module,  # a MultiScale with gates
     faces: FaceSet,
@@ -313,7 +313,7 @@ def between_classes(
     means, total = np.stack([values[labels == k].mean(0) for k in kinds])[which], values.var(0)
     return np.divide(means.var(0), total, out=np.zeros_like(total), where=total > 1e-12)
 
-# %% ../../nbs/papers/02_multiscale.ipynb #882353d6
+# %% ../../nbs/papers/02_multiscale.ipynb #53ef9a7b
 def gate_table(
     gates: np.ndarray,  # float [N, channels], of one block
     labels: np.ndarray,  # int [N]
@@ -325,7 +325,7 @@ def gate_table(
     rows = {name: by_branch[labels == k].mean(0) for k, name in enumerate(classes) if (labels == k).any()}
     return pd.DataFrame(rows, index=list(branches)).T - by_branch.mean(0)
 
-# %% ../../nbs/papers/02_multiscale.ipynb #1d44ea08
+# %% ../../nbs/papers/02_multiscale.ipynb #8c703903
 def holds_on_others(gates: np.ndarray, labels: np.ndarray, label: int, most: int = 10) -> tuple[float, float]:
     "Mean absolute shift of the channels most shifted for a class: on the faces that chose them, and on the others."
     halves = [np.arange(len(labels)) % 2 == half for half in (0, 1)]
@@ -333,7 +333,7 @@ def holds_on_others(gates: np.ndarray, labels: np.ndarray, label: int, most: int
     best = np.argsort(-np.abs(shift[0]))[:most]
     return float(np.abs(shift[0][best]).mean()), float((shift[1][best] * np.sign(shift[0][best])).mean())
 
-# %% ../../nbs/papers/02_multiscale.ipynb #60d2fbc9
+# %% ../../nbs/papers/02_multiscale.ipynb #5c2c321b
 @torch.no_grad()
 def accuracy_with_gates(
     model: nn.Module,  # a MultiScale with gates
@@ -356,7 +356,7 @@ def accuracy_with_gates(
                 hook.remove()
     return found
 
-# %% ../../nbs/papers/02_multiscale.ipynb #ba3cee77
+# %% ../../nbs/papers/02_multiscale.ipynb #87640151
 NARROW = {"stem": (8, 16), "widths": (8, 24), "dropout": 0.0}
 CONTESTANTS = {  # name -> makes the network; the first one is on trial
     "multi-scale": lambda: MultiScale(**NARROW),
@@ -366,7 +366,7 @@ CONTESTANTS = {  # name -> makes the network; the first one is on trial
     "plain stack": lambda: plain_stack_like(MultiScale(**NARROW), (1, 48, 48)),
 } | {f"{depth} blocks": lambda depth=depth: MultiScale(depth=depth, **NARROW) for depth in (1, 2, 3, 5, 9)}
 
-# %% ../../nbs/papers/02_multiscale.ipynb #4545b778
+# %% ../../nbs/papers/02_multiscale.ipynb #e2c0f02a
 MATTERS = 0.02  # smallest difference in accuracy that would matter
 RIVALS = ("multi-scale", "dilation 1", "idle gates", "no statistics", "plain stack")  # the first is on trial
 DEPTHS = ("3 blocks", "1 blocks", "2 blocks", "5 blocks", "9 blocks")
@@ -390,7 +390,7 @@ def parts_plan(
                 "Do too few blocks under-fit, and too many over-fit?")
     return Trial(name, question, tuple(contestants), tuple(tests), tuple(range(seeds)), MATTERS, pairs, details=details)
 
-# %% ../../nbs/papers/02_multiscale.ipynb #21e57513
+# %% ../../nbs/papers/02_multiscale.ipynb #070b4c27
 UPRIGHT = Pose(yaw=10, pitch=6, roll=5, scale=0.04, shift=0.03)
 
 
@@ -424,7 +424,7 @@ class PartsTrial:
             Trainer(model, recipe, folder, settings=self.settings, progress=False).fit(split)
         return {name: evaluate(model, self.tests[name], contestant) for name in self.plan.tests}
 
-# %% ../../nbs/papers/02_multiscale.ipynb #263d7450
+# %% ../../nbs/papers/02_multiscale.ipynb #f14241b5
 RECORDS = (
     parts_plan("multiscale-parts", seeds=10, faces=1500, epochs=10),
     parts_plan("multiscale-depth", seeds=10, faces=1500, epochs=10, contestants=DEPTHS,
@@ -443,7 +443,7 @@ def record_trials(
         if plan.name in names:
             run_trial(plan, PartsTrial(plan, settings), Path(folder) / plan.name, command).save()
 
-# %% ../../nbs/papers/02_multiscale.ipynb #0c282c25
+# %% ../../nbs/papers/02_multiscale.ipynb #187c7a0a
 def parts_verdict(
     found: Sequence[Finding],
 ) -> str:  # Markdown
@@ -468,7 +468,7 @@ def fit_verdict(
         return "under-fits"
     return "over-fits" if said["seen faces"] in ("worse", "no difference that matters") else "we could not tell"
 
-# %% ../../nbs/papers/02_multiscale.ipynb #4f84d192
+# %% ../../nbs/papers/02_multiscale.ipynb #1426889b
 tracing = Exercise(
     "tracing", "Follow the window",
     task="""
@@ -509,7 +509,7 @@ tracing = Exercise(
     keep="The stem sees 10 pixels. The same six lines give every receptive field in this lesson.",
 )
 
-# %% ../../nbs/papers/02_multiscale.ipynb #585a5b8b
+# %% ../../nbs/papers/02_multiscale.ipynb #ce770c38
 gating = Exercise(
     "gating", "Squeeze, excite, scale",
     task="""
@@ -551,13 +551,13 @@ gating = Exercise(
     keep="The gate knows that something is there, not where. So it can turn a channel up, never a place.",
 )
 
-# %% ../../nbs/papers/02_multiscale.ipynb #19a6a74a
+# %% ../../nbs/papers/02_multiscale.ipynb #fb56899c
 def _gate_case() -> tuple[Tensor, Tensor, Tensor]:
     "Two faces with three channels, and the weights of a gate with two neurons."
     maps = (torch.arange(24, dtype=torch.float32).view(2, 3, 2, 2) - 9) / 4
     return maps, torch.tensor([[1.0, -1.0, 0.5], [0.2, 0.4, -0.9]]), torch.tensor([[1.0, 0.5], [-2.0, 0.3], [0.4, 1.5]])
 
-# %% ../../nbs/papers/02_multiscale.ipynb #53f9acaf
+# %% ../../nbs/papers/02_multiscale.ipynb #7534a03a
 comparing = Exercise(
     "comparing", "Compare with the calm face",
     task="""
@@ -599,7 +599,7 @@ comparing = Exercise(
     keep="What is left is the change of a face. In a video the calm face is free: take the first pictures.",
 )
 
-# %% ../../nbs/papers/02_multiscale.ipynb #808e640b
+# %% ../../nbs/papers/02_multiscale.ipynb #b81d8334
 def _people_case() -> tuple[Tensor, Tensor, Tensor]:
     "Seven pictures of three people, two features."
     features = torch.tensor([[1.0, 10.0], [3.0, 14.0], [2.0, 12.0], [7.0, 0.5], [5.0, 1.0], [9.0, 4.0], [4.0, 8.0]])
@@ -613,7 +613,7 @@ def _kept(without_person) -> bool:
     without_person(features, people, calm)
     return bool(torch.equal(features, before))
 
-# %% ../../nbs/papers/02_multiscale.ipynb #26f8d697
+# %% ../../nbs/papers/02_multiscale.ipynb #86e16675
 def class_distance(features: np.ndarray, labels: np.ndarray) -> float:  # float [N, F], int [N]
     "Variance between the class means over variance inside the classes, both summed over the features."
     kinds, which = np.unique(labels, return_inverse=True)
