@@ -10,7 +10,7 @@ __all__ = ['NORMS', 'BRANCHES', 'GATES', 'HEAT', 'NARROW', 'CONTESTANTS', 'MATTE
            'accuracy_with_gates', 'parts_plan', 'PartsTrial', 'record_trials', 'parts_verdict', 'fit_verdict',
            'class_distance', 'nearest_mean']
 
-# %% ../../nbs/papers/02_multiscale.ipynb #8c805e74
+# %% ../../nbs/papers/02_multiscale.ipynb #a10a44cb
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,7 +34,7 @@ from ..synthetic import Pose, synthetic_faces
 from ..trainer import Recipe, Trainer
 from ..trial import Finding, Trial, points, run_trial
 
-# %% ../../nbs/papers/02_multiscale.ipynb #befb2f1f
+# %% ../../nbs/papers/02_multiscale.ipynb #bb3d83c3
 NORMS = ("batch", "affine", "none")
 
 
@@ -48,7 +48,7 @@ class ChannelScale(nn.Module):
     def forward(self, x: Tensor) -> Tensor:  # [N, C, H, W], same shape out
         return x * self.weight.view(1, -1, 1, 1) + self.bias.view(1, -1, 1, 1)
 
-# %% ../../nbs/papers/02_multiscale.ipynb #a7a62e60
+# %% ../../nbs/papers/02_multiscale.ipynb #cc57c5aa
 def conv_unit(
     inputs: int,
     outputs: int,
@@ -66,7 +66,7 @@ def conv_unit(
         layers["norm"] = nn.BatchNorm2d(outputs) if norm == "batch" else ChannelScale(outputs)
     return nn.Sequential(layers | {"relu": nn.ReLU()})
 
-# %% ../../nbs/papers/02_multiscale.ipynb #34416055
+# %% ../../nbs/papers/02_multiscale.ipynb #d39cd774
 BRANCHES = ("k1", "k3", "k5", "pool", "dilated")
 
 
@@ -89,7 +89,7 @@ def branch(
         layers["conv"] = conv_unit(width, width, dilation=dilation, norm=norm)
     return nn.Sequential(layers)
 
-# %% ../../nbs/papers/02_multiscale.ipynb #8a403d8c
+# %% ../../nbs/papers/02_multiscale.ipynb #8adf89d9
 class Gate(nn.Module):
     "Squeeze and excitation (Hu et al. 2018): a mean a channel, two small layers, one number in 0..1 a channel."
 
@@ -107,14 +107,14 @@ class Gate(nn.Module):
         squeezed = x.mean((2, 3))
         return self.sigmoid(self.fc2(self.relu(self.fc1(squeezed))))
 
-# %% ../../nbs/papers/02_multiscale.ipynb #a639c87c
+# %% ../../nbs/papers/02_multiscale.ipynb #174a05e7
 class IdleGate(Gate):
     "A control: the same layers, left idle. Every channel gets one half, what an untrained gate gives on average."
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.full(x.shape[:2], 0.5, dtype=x.dtype, device=x.device)
 
-# %% ../../nbs/papers/02_multiscale.ipynb #5be0bf5e
+# %% ../../nbs/papers/02_multiscale.ipynb #5c39c2fa
 class MultiScaleBlock(nn.Module):
     "All branches look at the same maps; their answers are laid side by side and weighed by the gate."
 
@@ -135,7 +135,7 @@ class MultiScaleBlock(nn.Module):
         maps = self.joined(torch.cat([look(x) for look in self.branches.values()], 1))
         return maps if self.gate is None else maps * self.gate(maps)[:, :, None, None]
 
-# %% ../../nbs/papers/02_multiscale.ipynb #47b61463
+# %% ../../nbs/papers/02_multiscale.ipynb #603e2d05
 GATES = {"learned": Gate, "idle": IdleGate}
 
 
@@ -158,7 +158,7 @@ def check_choices(
         if is_wrong:
             raise ModelError(f"MultiScale got {words}.")
 
-# %% ../../nbs/papers/02_multiscale.ipynb #cad0719e
+# %% ../../nbs/papers/02_multiscale.ipynb #cf8e8d97
 class MultiScale(nn.Module):
     "Two shallow convolutions, Inception blocks with a dilated branch, gates: after Zhang, Kong and Teng 2022."
 
@@ -200,7 +200,7 @@ class MultiScale(nn.Module):
             x = block(x)
         return self.head(self.dropout(x.mean((2, 3))))
 
-# %% ../../nbs/papers/02_multiscale.ipynb #6cc5a9b1
+# %% ../../nbs/papers/02_multiscale.ipynb #f99ddb09
 def fer2013_recipe() -> tuple[dict, Recipe]:  # arguments of MultiScale; how to train it
     "Network and recipe of the FER2013 record."
     augment = Augment(flip=0.5, rotate=10, translate=0.06, scale=0.1, light=0.2, erase=0.1)
@@ -213,7 +213,7 @@ def synthetic_recipe() -> tuple[dict, Recipe]:  # arguments of MultiScale; how t
     augment = Augment(flip=0.5, rotate=5, translate=0.04, scale=0.05, light=0.1)
     return {"stem": (8, 16), "widths": (8, 24), "dropout": 0.0}, Recipe(epochs=10, batch=32, lr=3e-3, augment=augment)
 
-# %% ../../nbs/papers/02_multiscale.ipynb #6fa6e667
+# %% ../../nbs/papers/02_multiscale.ipynb #7058e2af
 def gate_steps(
     model: nn.Module,  # a MultiScale with gates
     x: Tensor,  # float [1, 1, H, W], one face
@@ -231,7 +231,7 @@ def gate_steps(
     return {"channel": order.cpu().numpy(), "branch": np.array([names[c // width] for c in order.tolist()]),
             "maps": maps, "squeezed": maps.mean((1, 2)), "gate": gate, "scaled": maps * gate[:, None, None]}
 
-# %% ../../nbs/papers/02_multiscale.ipynb #ed84478c
+# %% ../../nbs/papers/02_multiscale.ipynb #15c92bb5
 def sheet_of_maps(
     maps: np.ndarray,  # float [C, h, w]
     columns: int = 8,
@@ -244,7 +244,7 @@ def sheet_of_maps(
         sheet[row:row + height, column:column + width] = one
     return sheet
 
-# %% ../../nbs/papers/02_multiscale.ipynb #e86b3de1
+# %% ../../nbs/papers/02_multiscale.ipynb #c466c08b
 def gate_film(
     steps: dict[str, np.ndarray],  # from gate_steps
     title: str,  # the finding
@@ -270,7 +270,7 @@ def gate_film(
     figure.frames = [dict(name=name, data=pair(*both)) for name, both in shown.items()]
     return film_layout(figure, list(shown), title, steps)
 
-# %% ../../nbs/papers/02_multiscale.ipynb #c0b56618
+# %% ../../nbs/papers/02_multiscale.ipynb #2ca06427
 HEAT = [[0, "rgba(128,136,148,0.12)"], [1, "#d9631e"]]  # from nothing to the loudest
 
 
@@ -292,7 +292,7 @@ def film_layout(figure: Figure, names: Sequence[str], title: str, steps: dict[st
     note = "Above: maps of the channels. Below: mean (as a share of the largest), then gate."
     return finish(figure, title, alt, height=520, note=note)
 
-# %% ../../nbs/papers/02_multiscale.ipynb #a431da91
+# %% ../../nbs/papers/02_multiscale.ipynb #4bcf57f7
 def gates_of(
     model: nn.Module,  # a MultiScale with gates
     faces: FaceSet,
@@ -313,7 +313,7 @@ def between_classes(
     means, total = np.stack([values[labels == k].mean(0) for k in kinds])[which], values.var(0)
     return np.divide(means.var(0), total, out=np.zeros_like(total), where=total > 1e-12)
 
-# %% ../../nbs/papers/02_multiscale.ipynb #53ef9a7b
+# %% ../../nbs/papers/02_multiscale.ipynb #329180f6
 def gate_table(
     gates: np.ndarray,  # float [N, channels], of one block
     labels: np.ndarray,  # int [N]
@@ -325,7 +325,7 @@ def gate_table(
     rows = {name: by_branch[labels == k].mean(0) for k, name in enumerate(classes) if (labels == k).any()}
     return pd.DataFrame(rows, index=list(branches)).T - by_branch.mean(0)
 
-# %% ../../nbs/papers/02_multiscale.ipynb #8c703903
+# %% ../../nbs/papers/02_multiscale.ipynb #7c166907
 def holds_on_others(gates: np.ndarray, labels: np.ndarray, label: int, most: int = 10) -> tuple[float, float]:
     "Mean absolute shift of the channels most shifted for a class: on the faces that chose them, and on the others."
     halves = [np.arange(len(labels)) % 2 == half for half in (0, 1)]
@@ -333,7 +333,7 @@ def holds_on_others(gates: np.ndarray, labels: np.ndarray, label: int, most: int
     best = np.argsort(-np.abs(shift[0]))[:most]
     return float(np.abs(shift[0][best]).mean()), float((shift[1][best] * np.sign(shift[0][best])).mean())
 
-# %% ../../nbs/papers/02_multiscale.ipynb #5c2c321b
+# %% ../../nbs/papers/02_multiscale.ipynb #c1f3e3af
 @torch.no_grad()
 def accuracy_with_gates(
     model: nn.Module,  # a MultiScale with gates
@@ -356,7 +356,7 @@ def accuracy_with_gates(
                 hook.remove()
     return found
 
-# %% ../../nbs/papers/02_multiscale.ipynb #87640151
+# %% ../../nbs/papers/02_multiscale.ipynb #985ed866
 NARROW = {"stem": (8, 16), "widths": (8, 24), "dropout": 0.0}
 CONTESTANTS = {  # name -> makes the network; the first one is on trial
     "multi-scale": lambda: MultiScale(**NARROW),
@@ -366,7 +366,7 @@ CONTESTANTS = {  # name -> makes the network; the first one is on trial
     "plain stack": lambda: plain_stack_like(MultiScale(**NARROW), (1, 48, 48)),
 } | {f"{depth} blocks": lambda depth=depth: MultiScale(depth=depth, **NARROW) for depth in (1, 2, 3, 5, 9)}
 
-# %% ../../nbs/papers/02_multiscale.ipynb #e2c0f02a
+# %% ../../nbs/papers/02_multiscale.ipynb #a4e1ddc9
 MATTERS = 0.02  # smallest difference in accuracy that would matter
 RIVALS = ("multi-scale", "dilation 1", "idle gates", "no statistics", "plain stack")  # the first is on trial
 DEPTHS = ("3 blocks", "1 blocks", "2 blocks", "5 blocks", "9 blocks")
@@ -390,7 +390,7 @@ def parts_plan(
                 "Do too few blocks under-fit, and too many over-fit?")
     return Trial(name, question, tuple(contestants), tuple(tests), tuple(range(seeds)), MATTERS, pairs, details=details)
 
-# %% ../../nbs/papers/02_multiscale.ipynb #070b4c27
+# %% ../../nbs/papers/02_multiscale.ipynb #64dcc7bf
 UPRIGHT = Pose(yaw=10, pitch=6, roll=5, scale=0.04, shift=0.03)
 
 
@@ -424,7 +424,7 @@ class PartsTrial:
             Trainer(model, recipe, folder, settings=self.settings, progress=False).fit(split)
         return {name: evaluate(model, self.tests[name], contestant) for name in self.plan.tests}
 
-# %% ../../nbs/papers/02_multiscale.ipynb #f14241b5
+# %% ../../nbs/papers/02_multiscale.ipynb #4b56fb00
 RECORDS = (
     parts_plan("multiscale-parts", seeds=10, faces=1500, epochs=10),
     parts_plan("multiscale-depth", seeds=10, faces=1500, epochs=10, contestants=DEPTHS,
@@ -443,7 +443,7 @@ def record_trials(
         if plan.name in names:
             run_trial(plan, PartsTrial(plan, settings), Path(folder) / plan.name, command).save()
 
-# %% ../../nbs/papers/02_multiscale.ipynb #187c7a0a
+# %% ../../nbs/papers/02_multiscale.ipynb #690f7ba0
 def parts_verdict(
     found: Sequence[Finding],
 ) -> str:  # Markdown
@@ -468,7 +468,7 @@ def fit_verdict(
         return "under-fits"
     return "over-fits" if said["seen faces"] in ("worse", "no difference that matters") else "we could not tell"
 
-# %% ../../nbs/papers/02_multiscale.ipynb #1426889b
+# %% ../../nbs/papers/02_multiscale.ipynb #5fdde4ba
 tracing = Exercise(
     "tracing", "Follow the window",
     task="""
@@ -509,7 +509,7 @@ tracing = Exercise(
     keep="The stem sees 10 pixels. The same six lines give every receptive field in this lesson.",
 )
 
-# %% ../../nbs/papers/02_multiscale.ipynb #ce770c38
+# %% ../../nbs/papers/02_multiscale.ipynb #d55836b2
 gating = Exercise(
     "gating", "Squeeze, excite, scale",
     task="""
@@ -551,13 +551,13 @@ gating = Exercise(
     keep="The gate knows that something is there, not where. So it can turn a channel up, never a place.",
 )
 
-# %% ../../nbs/papers/02_multiscale.ipynb #fb56899c
+# %% ../../nbs/papers/02_multiscale.ipynb #ac308ba5
 def _gate_case() -> tuple[Tensor, Tensor, Tensor]:
     "Two faces with three channels, and the weights of a gate with two neurons."
     maps = (torch.arange(24, dtype=torch.float32).view(2, 3, 2, 2) - 9) / 4
     return maps, torch.tensor([[1.0, -1.0, 0.5], [0.2, 0.4, -0.9]]), torch.tensor([[1.0, 0.5], [-2.0, 0.3], [0.4, 1.5]])
 
-# %% ../../nbs/papers/02_multiscale.ipynb #7534a03a
+# %% ../../nbs/papers/02_multiscale.ipynb #d69578e0
 comparing = Exercise(
     "comparing", "Compare with the calm face",
     task="""
@@ -599,7 +599,7 @@ comparing = Exercise(
     keep="What is left is the change of a face. In a video the calm face is free: take the first pictures.",
 )
 
-# %% ../../nbs/papers/02_multiscale.ipynb #b81d8334
+# %% ../../nbs/papers/02_multiscale.ipynb #addfd5ec
 def _people_case() -> tuple[Tensor, Tensor, Tensor]:
     "Seven pictures of three people, two features."
     features = torch.tensor([[1.0, 10.0], [3.0, 14.0], [2.0, 12.0], [7.0, 0.5], [5.0, 1.0], [9.0, 4.0], [4.0, 8.0]])
@@ -613,7 +613,7 @@ def _kept(without_person) -> bool:
     without_person(features, people, calm)
     return bool(torch.equal(features, before))
 
-# %% ../../nbs/papers/02_multiscale.ipynb #86e16675
+# %% ../../nbs/papers/02_multiscale.ipynb #3ff28159
 def class_distance(features: np.ndarray, labels: np.ndarray) -> float:  # float [N, F], int [N]
     "Variance between the class means over variance inside the classes, both summed over the features."
     kinds, which = np.unique(labels, return_inverse=True)
