@@ -12,7 +12,7 @@ __all__ = ['SPAN', 'RING', 'SIDE', 'LEAST', 'STEPS', 'FEATURES', 'CLASSIFIERS', 
            'cells_of', 'by_cell', 'cell_weights', 'cell_evidence', 'flat', 'times', 'hosvd', 'posed_people',
            'WithoutIdentity', 'what_is_left', 'rivals_plan', 'drawn_faces', 'RivalsTrial', 'record_trials', 'latency']
 
-# %% ../../nbs/papers/00_classic.ipynb #958499eb
+# %% ../../nbs/papers/00_classic.ipynb #59a8c668
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -54,7 +54,7 @@ from ..synthetic import AU_NAMES, Pose, render, sample_identity, sample_params, 
 from ..trainer import Recipe, Trainer
 from ..trial import Trial, run_trial
 
-# %% ../../nbs/papers/00_classic.ipynb #d5e04902
+# %% ../../nbs/papers/00_classic.ipynb #a95a73f3
 SPAN = 511  # differences of two bytes: -255 to 255
 
 
@@ -77,7 +77,7 @@ def gradient_index(
     index[..., 1:-1] += x[..., 2:] - x[..., :-2]
     return index
 
-# %% ../../nbs/papers/00_classic.ipynb #376afba3
+# %% ../../nbs/papers/00_classic.ipynb #4c71a887
 def first_bins(
     n: int,  # faces
     shape: tuple[int, int],  # height and width of a face in pixels
@@ -108,7 +108,7 @@ def cell_histograms(
     sums = np.bincount((first + bins[index[inside]]).ravel(), steep[inside].ravel(), np.prod(shape))
     return sums.reshape(shape) / cell**2
 
-# %% ../../nbs/papers/00_classic.ipynb #f98e345b
+# %% ../../nbs/papers/00_classic.ipynb #695a8f62
 def block_normalised(
     histograms: np.ndarray,  # float64 [N, rows, columns, orientations]
     block: int,  # side of a block in cells
@@ -121,7 +121,7 @@ def block_normalised(
         vectors = vectors if limit is None else np.minimum(vectors, limit)
     return vectors.reshape(len(vectors), -1)
 
-# %% ../../nbs/papers/00_classic.ipynb #25156535
+# %% ../../nbs/papers/00_classic.ipynb #318de33c
 class FeatureError(LabError, ValueError):
     "Pictures, or numbers, that these features and machines cannot be made of."
 
@@ -150,7 +150,7 @@ class CellFeatures(TransformerMixin, BaseEstimator):
         parts = [self.describe(pixels[i:i + batch]) for i in range(0, len(pixels), batch)]
         return np.concatenate(parts).astype(np.float32)
 
-# %% ../../nbs/papers/00_classic.ipynb #72d6d853
+# %% ../../nbs/papers/00_classic.ipynb #0c1444c1
 def _checked(features: CellFeatures, pixels: np.ndarray) -> np.ndarray:
     name = type(features).__name__
     if getattr(pixels, "dtype", None) != np.uint8 or pixels.ndim != 4 or not len(pixels):
@@ -164,7 +164,7 @@ def _checked(features: CellFeatures, pixels: np.ndarray) -> np.ndarray:
                            f"{pixels.shape[2]} × {pixels.shape[3]}. Take smaller cells or blocks.")
     return pixels
 
-# %% ../../nbs/papers/00_classic.ipynb #b4ec1e71
+# %% ../../nbs/papers/00_classic.ipynb #183dd7d5
 class Hog(CellFeatures):
     "Histograms of oriented gradients of many faces at once; equal to skimage.feature.hog to about 1e-7."
     channels = (1, 3)
@@ -184,7 +184,7 @@ class Hog(CellFeatures):
     def describe(self, pixels: np.ndarray) -> np.ndarray:  # uint8 [n, C, H, W] -> float64 [n, features]
         return block_normalised(cell_histograms(pixels, self.orientations, self.cell), self.block)
 
-# %% ../../nbs/papers/00_classic.ipynb #00f29084
+# %% ../../nbs/papers/00_classic.ipynb #2140df16
 def glyph_lines(
     histograms: np.ndarray,  # float [rows, columns, orientations], of one face
     cell: int,  # side of a cell in pixels
@@ -197,7 +197,7 @@ def glyph_lines(
     ends = middle[:, None, None] + along[None, :, None] * np.array([-1, 1])[:, None]
     return ends.reshape(-1, 2, 2), (histograms / max(histograms.max(), 1e-12)).ravel()
 
-# %% ../../nbs/papers/00_classic.ipynb #3dcea4a8
+# %% ../../nbs/papers/00_classic.ipynb #1405dded
 RING = ((0, 1), (-1, 1), (-1, 0), (-1, -1), (0, -1), (1, -1), (1, 0), (1, 1))  # rows and columns away, in order
 
 
@@ -208,7 +208,7 @@ def uniform_labels() -> np.ndarray:  # uint8 [256]: number of ones of a uniform 
     changes = (bits != np.roll(bits, 1, 1)).sum(1)
     return np.where(changes <= 2, bits.sum(1), 9).astype(np.uint8)
 
-# %% ../../nbs/papers/00_classic.ipynb #0d8454f1
+# %% ../../nbs/papers/00_classic.ipynb #c34ed969
 SIDE = 0.70711  # sine of 45 degrees, rounded as in scikit-image
 LEAST = np.array([-(70711 * k) // 29289 + 1 for k in range(-255, 256)], np.int16)  # x + y - 2c that makes the bit 1
 
@@ -227,7 +227,7 @@ def tied_bits(
     below = (1 - dc) * x[face, top + 1, left] + dc * x[face, top + 1, left + 1]
     return (1 - dr) * above + dr * below - x[face, row + 1, column + 1] >= 0
 
-# %% ../../nbs/papers/00_classic.ipynb #7d3ddb0e
+# %% ../../nbs/papers/00_classic.ipynb #be24d5fc
 def lbp_labels(
     pixels: np.ndarray,  # uint8 [n, 1, H, W]
 ) -> np.ndarray:  # uint8 [n, H, W]: 0 to 8, or 9 where the pattern is not uniform
@@ -246,7 +246,7 @@ def lbp_labels(
         pattern |= bit.view(np.uint8) << np.uint8(k)
     return uniform_labels()[pattern]
 
-# %% ../../nbs/papers/00_classic.ipynb #bfb338bd
+# %% ../../nbs/papers/00_classic.ipynb #d219e8ff
 class Lbp(CellFeatures):
     "Histograms of uniform local binary patterns (8 points, radius 1) by cell."
 
@@ -259,7 +259,7 @@ class Lbp(CellFeatures):
         counts = np.bincount((first + labels).ravel(), minlength=first.size * 10 // self.cell**2)
         return counts.reshape(len(pixels), -1) / self.cell**2
 
-# %% ../../nbs/papers/00_classic.ipynb #ae8b1e62
+# %% ../../nbs/papers/00_classic.ipynb #8d15dfdf
 def gabor_factors(
     wavelength: float,  # pixels
     theta: float,  # direction of the wave, radians
@@ -281,7 +281,7 @@ def convolution_matrix(
         np.add.at(matrix, (line, np.minimum(source, 2 * side - 1 - source)), weight)
     return matrix
 
-# %% ../../nbs/papers/00_classic.ipynb #c5fa915e
+# %% ../../nbs/papers/00_classic.ipynb #4ae3d40f
 @cache
 def gabor_matrices(
     wavelengths: tuple[float, ...],
@@ -296,7 +296,7 @@ def gabor_matrices(
     side_by_side = np.concatenate([right.real, right.imag]).transpose(2, 0, 1).reshape(width, -1)
     return left.astype(np.complex64), side_by_side.astype(np.float32)
 
-# %% ../../nbs/papers/00_classic.ipynb #3a628e99
+# %% ../../nbs/papers/00_classic.ipynb #10989166
 class Gabor(CellFeatures):
     "Mean strength of waves of several lengths and directions in each cell."
 
@@ -325,7 +325,7 @@ class Gabor(CellFeatures):
         strength = strength[:, :, :rows * cell, :columns * cell]
         return strength.reshape(n, filters, rows, cell, columns, cell).mean((3, 5)).reshape(n, -1)
 
-# %% ../../nbs/papers/00_classic.ipynb #91c98492
+# %% ../../nbs/papers/00_classic.ipynb #71433b90
 STEPS = {**TREATMENTS, "median": lambda pixels: median_filter(pixels, size=(1, 1, 3, 3), mode="nearest")}
 
 
@@ -351,7 +351,7 @@ class Prepare(TransformerMixin, BaseEstimator):
             pixels = np.asarray(STEPS[name](pixels))
         return pixels
 
-# %% ../../nbs/papers/00_classic.ipynb #10c9d562
+# %% ../../nbs/papers/00_classic.ipynb #8e6c92e6
 FEATURES = {"hog": Hog, "lbp": Lbp, "gabor": Gabor}
 CLASSIFIERS: dict[str, Callable] = {
     "linear": lambda: LinearSVC(C=0.001, random_state=0), "gaussian": lambda: SVC(C=10.0),
@@ -373,7 +373,7 @@ def classic(
     return Pipeline([("prepare", Prepare(how)), ("describe", FEATURES[features](**options)),
                      ("scale", StandardScaler()), *reduce, ("classify", CLASSIFIERS[classifier]())])
 
-# %% ../../nbs/papers/00_classic.ipynb #0263cd8c
+# %% ../../nbs/papers/00_classic.ipynb #b480401f
 def hog_linear_svm(
     C: float = 0.001,  # cost of a face on the wrong side
     **hog_options,  # of Hog
@@ -390,7 +390,7 @@ def hog_rbf_svm(
     "HOG and a support vector machine with a Gaussian kernel (one class against another)."
     return make_pipeline(Hog(**hog_options), SVC(C=C, gamma=gamma))
 
-# %% ../../nbs/papers/00_classic.ipynb #c7b28bbf
+# %% ../../nbs/papers/00_classic.ipynb #cba117e7
 def grid_search(
     pipeline: Pipeline,
     grid: Mapping[str, Sequence],  # "step__parameter" -> values to try, e.g. {"classify__C": [0.001, 0.01]}
@@ -404,7 +404,7 @@ def grid_search(
     search = GridSearchCV(pipeline, dict(grid), cv=GroupKFold(folds))
     return search.fit(faces.stills(), faces.labels, groups=people)
 
-# %% ../../nbs/papers/00_classic.ipynb #8c3ea3bf
+# %% ../../nbs/papers/00_classic.ipynb #273aadf0
 class NoGradient(FeatureError, NotDefined):
     "A gradient was asked of something that counts."
 
@@ -435,7 +435,7 @@ class Counting(torch.autograd.Function):
                          "gradient with respect to the pixels. Take a method that hides parts of the face (Occlusion, "
                          "FeatureAblation, KernelShap).")
 
-# %% ../../nbs/papers/00_classic.ipynb #a49ddc0c
+# %% ../../nbs/papers/00_classic.ipynb #6d20d6e1
 class Likeness(nn.Module):
     "How alike a face is to each landmark: exp(-gamma * squared distance) in the space of main components."
 
@@ -451,7 +451,7 @@ class Likeness(nn.Module):
         squares = place.square().sum(1, keepdim=True) + landmarks.square().sum(1)
         return torch.exp(-self.gamma * (squares - 2 * place @ landmarks.T).clamp(min=0))
 
-# %% ../../nbs/papers/00_classic.ipynb #9874d80b
+# %% ../../nbs/papers/00_classic.ipynb #58e97708
 class ClassicModel(nn.Module):
     "Hand-made features and a support vector machine, as a module. `as_module` fills it with a fitted pipeline."
 
@@ -478,7 +478,7 @@ class ClassicModel(nn.Module):
     def forward(self, x: Tensor) -> Tensor:  # float [N, C, size, size] in -1..1 -> decision values [N, num_classes]
         return self.head(self.likeness(self.describe(x)))
 
-# %% ../../nbs/papers/00_classic.ipynb #6e9a3d02
+# %% ../../nbs/papers/00_classic.ipynb #febe632c
 def as_module(
     pipeline: Pipeline,  # fitted; as `classic` makes it with "linear", or with a Nystroem step "compare" before it
     in_channels: int = 1,
@@ -507,7 +507,7 @@ def as_module(
             into(getattr(model.likeness, target), values)
     return model.eval()
 
-# %% ../../nbs/papers/00_classic.ipynb #4969c5c5
+# %% ../../nbs/papers/00_classic.ipynb #9cf84492
 def _linear_part(steps: Mapping) -> tuple[np.ndarray, np.ndarray]:  # [D, p], [p]: features @ matrix + offset
     "Scaling and PCA as one matrix and one offset."
     scale, reduce = steps["scale"], steps.get("reduce")
@@ -516,7 +516,7 @@ def _linear_part(steps: Mapping) -> tuple[np.ndarray, np.ndarray]:  # [D, p], [p
     middle = 0 if reduce is None else reduce.mean_
     return matrix, -scale.mean_ @ matrix - (middle @ basis if reduce is not None else 0)
 
-# %% ../../nbs/papers/00_classic.ipynb #a22ac6ce
+# %% ../../nbs/papers/00_classic.ipynb #85a308b0
 def fitted_machines(
     describe: CellFeatures,
     faces: FaceSet,  # for training
@@ -543,7 +543,7 @@ def fitted_machines(
             yield (f"least-squares SVM, Gaussian kernel, gamma = {gamma:g}, alpha = {alpha:g}",
                    Pipeline([*first, ("compare", compare), ("classify", bent)]))
 
-# %% ../../nbs/papers/00_classic.ipynb #f36396ee
+# %% ../../nbs/papers/00_classic.ipynb #e32cf636
 def record_fer2013(
     features: str,  # a key of FEATURES
     folder: Path,  # where the record goes, e.g. fer_lab/zoo/hog-svm-fer2013
@@ -567,7 +567,7 @@ def record_fer2013(
     keep_record(model, Path(folder), split, settings, reports, {"machine": what, "tried": tried}, selection)
     return reports
 
-# %% ../../nbs/papers/00_classic.ipynb #6d8da1b4
+# %% ../../nbs/papers/00_classic.ipynb #42ccf3a5
 def keep_record(
     model: ClassicModel,
     folder: Path,
@@ -592,7 +592,7 @@ def keep_record(
     for side, report in reports.items():
         report.save(folder / side.removesuffix("_tta"))
 
-# %% ../../nbs/papers/00_classic.ipynb #003b909e
+# %% ../../nbs/papers/00_classic.ipynb #157c91c9
 def cells_of(
     features: CellFeatures,
     size: int,  # side of the picture in pixels
@@ -614,7 +614,7 @@ def by_cell(model: ClassicModel, values: np.ndarray) -> np.ndarray:  # [..., fea
     side = model.config["size"] // model.describe.features.cell
     return (values @ np.eye(side * side)[cell]).reshape(*values.shape[:-1], side, side)
 
-# %% ../../nbs/papers/00_classic.ipynb #d6266082
+# %% ../../nbs/papers/00_classic.ipynb #dd167508
 def cell_weights(
     model: ClassicModel,  # linear
     faces: FaceSet,  # to know how much each number varies
@@ -634,14 +634,14 @@ def cell_evidence(
     away = describe(faces) - describe(usual).mean(0)
     return by_cell(model, away[:, None] * _weights(model))
 
-# %% ../../nbs/papers/00_classic.ipynb #92c4d2e3
+# %% ../../nbs/papers/00_classic.ipynb #844ed213
 def _weights(model: ClassicModel) -> np.ndarray:
     if model.config["landmarks"]:
         raise FeatureError("only a linear machine adds up cell by cell; this one compares whole faces with "
                            f"{model.config['landmarks']} landmarks. Take classic(..., \"linear\").")
     return model.head.weight.detach().numpy().astype(float)
 
-# %% ../../nbs/papers/00_classic.ipynb #425b9efc
+# %% ../../nbs/papers/00_classic.ipynb #786d5c59
 def flat(tensor: np.ndarray, axis: int) -> np.ndarray:  # [..., n, ...] -> [n, all the rest]
     "A tensor laid flat along one axis."
     return np.moveaxis(tensor, axis, 0).reshape(tensor.shape[axis], -1)
@@ -660,7 +660,7 @@ def hosvd(tensor: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:  # core; a
         core = times(core, basis.T, axis)
     return core, bases
 
-# %% ../../nbs/papers/00_classic.ipynb #943c898d
+# %% ../../nbs/papers/00_classic.ipynb #1bd79843
 def posed_people(
     people: Sequence[int],  # subjects of the set with seed 1
     strengths: Sequence[float] = (0.3, 0.6, 0.9),
@@ -677,7 +677,7 @@ def posed_people(
                     aus=aus.expand(*shape, -1, -1).reshape(len(who), len(AU_NAMES), 2))
     return render(faces)[0].numpy().reshape(*shape, 1, 48, 48)
 
-# %% ../../nbs/papers/00_classic.ipynb #0bdc2a1c
+# %% ../../nbs/papers/00_classic.ipynb #4c40f36e
 class WithoutIdentity(TransformerMixin, BaseEstimator):
     "Features without the directions in which people differ, learned by HOSVD from a full tensor."
 
@@ -703,7 +703,7 @@ class WithoutIdentity(TransformerMixin, BaseEstimator):
         away = features - self.middle_
         return features - (away @ self.people_) @ self.people_.T
 
-# %% ../../nbs/papers/00_classic.ipynb #63abb5b4
+# %% ../../nbs/papers/00_classic.ipynb #7f989f8d
 def what_is_left(
     known: np.ndarray,  # float [people, expressions, strengths, features]: who taught the directions
     new: np.ndarray,  # the same of other people
@@ -720,7 +720,7 @@ def what_is_left(
             "expression, by the nearest mean": float((said == np.arange(len(means))[:, None]).mean()),
             "who, by the nearest picture": float((who[nearest] == who).mean())}
 
-# %% ../../nbs/papers/00_classic.ipynb #b5fa708c
+# %% ../../nbs/papers/00_classic.ipynb #1dfa9f73
 MATTERS = 0.03  # smallest difference in accuracy that would matter
 RIVALS = {"small network": None, "HOG + SVM": "hog", "LBP + SVM": "lbp", "Gabor + SVM": "gabor"}  # name -> features
 TESTS = {  # test set -> how its faces are drawn
@@ -744,7 +744,7 @@ def rivals_plan(
     question = "Does a small network beat hand-made features, and where?"
     return Trial(name, question, tuple(rivals), tuple(TESTS), tuple(range(seeds)), MATTERS, details=details)
 
-# %% ../../nbs/papers/00_classic.ipynb #60729386
+# %% ../../nbs/papers/00_classic.ipynb #512f0430
 def drawn_faces(n: int, seed: int, domain: str | None = None, intensity: str | None = None) -> FaceSet:
     "Nearly upright faces; without a domain, those of A, B and C mixed."
     draw = lambda n: synthetic_faces(n, seed=seed, pose=UPRIGHT, domain=domain, intensity=intensity,  # noqa: E731
@@ -777,7 +777,7 @@ class RivalsTrial:
         model = as_module(machine.fit(faces, faces.labels)) if machine else self.network(split, seed)
         return {name: evaluate(model, test, rival) for name, test in self.tests.items()}
 
-# %% ../../nbs/papers/00_classic.ipynb #e8fc4209
+# %% ../../nbs/papers/00_classic.ipynb #d128bab9
 RECORDS = (rivals_plan("classic-rivals", seeds=5, faces=2000, epochs=20),)
 
 
@@ -792,7 +792,7 @@ def record_trials(
         if plan.name in names:
             run_trial(plan, RivalsTrial(plan, settings), Path(folder) / plan.name, command).save()
 
-# %% ../../nbs/papers/00_classic.ipynb #1d11967b
+# %% ../../nbs/papers/00_classic.ipynb #afd4221c
 def latency(
     answer: Callable[[np.ndarray], object],  # takes uint8 [n, 1, 48, 48]
     faces: np.ndarray,  # uint8 [N, 1, 48, 48], at least 2
@@ -810,7 +810,7 @@ def latency(
     return {"ms for one face": 1000 * float(np.median(alone)),
             "faces a second": len(faces) / (time.perf_counter() - start)}
 
-# %% ../../nbs/papers/00_classic.ipynb #bb8ddbb6
+# %% ../../nbs/papers/00_classic.ipynb #03115710
 lbp_patch = Exercise(
     "lbp_patch", "A pattern by hand",
     task="""
@@ -849,7 +849,7 @@ lbp_patch = Exercise(
     keep="Any curve that keeps bright bright leaves this number alone. That is why LBP is a friend of bad light.",
 )
 
-# %% ../../nbs/papers/00_classic.ipynb #c59faeec
+# %% ../../nbs/papers/00_classic.ipynb #15a9bd14
 hysteresis = Exercise(
     "hysteresis", "A block that light cannot change",
     task="""
@@ -894,7 +894,7 @@ hysteresis = Exercise(
     keep="Multiply `block` by any number and the answer stays: twice the light, the same feature.",
 )
 
-# %% ../../nbs/papers/00_classic.ipynb #2e8dad39
+# %% ../../nbs/papers/00_classic.ipynb #8791038e
 alias_of = Exercise(
     "alias_of", "The wave that pixels see",
     task="""
