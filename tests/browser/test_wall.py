@@ -36,7 +36,7 @@ def stages(page):
 def test_dragging_goes_from_the_easiest_to_the_hardest(view, artifacts):
     assert words(view) == [f"face {i}" for i in range(24)]
     assert stages(view) == [1] * 20 + [2] * 4
-    slider = view.get_by_label("From easy to hard")
+    slider = view.get_by_role("slider", name="From easy to hard")
     slider.focus()
     view.keyboard.press("End")
     assert words(view) == [f"face {i}" for i in range(36, 60)]
