@@ -111,8 +111,8 @@ def test_dice_get_nothing_and_one_throw_would_have_had_luck(faces):
     _, scores = r.target_scores(Bright(weights), faces, np.zeros(len(faces), int))
     many = r.dice(faces, scores)["order"]
     assert many.shape == (len(faces),) and abs(many.mean()) < 0.05
-    one = np.array([r.dice(faces, scores, maps=1, seed=seed)["order"].mean() for seed in range(30)])
-    assert one.std() > 3 * np.std([r.dice(faces, scores, seed=seed)["order"].mean() for seed in range(8)])
+    one = [r.dice(faces, scores, maps=1, seed=seed)["order"].mean() for seed in range(8)]
+    assert np.std(one) > 0.05
 
 
 def test_all_judges_forget_signs_and_keep_them_beside(faces):
@@ -131,12 +131,12 @@ def test_all_judges_forget_signs_and_keep_them_beside(faces):
 
 
 def test_dice_are_right_half_of_the_time_by_the_mean_and_know_the_area_by_the_sum():
-    faces = r.variants(sample_params(60, 8, pose=UPRIGHT, occluded=0.0))
+    faces = r.variants(sample_params(40, 8, pose=UPRIGHT, occluded=0.0))
     weights = torch.ones(48, 48)
     _, scores = r.target_scores(Bright(weights), faces, np.zeros(len(faces), int))
     areas = [faces.masks(i).flatten(1).sum(1).numpy() for i in range(len(faces))]
-    found = r.dice(faces, scores)
-    assert abs(found["order"].mean()) < 0.03
+    found = r.dice(faces, scores, maps=24)
+    assert abs(found["order"].mean()) < 0.05
     by_area = np.mean([r.kendall(area, np.abs(r.reliance(mine))) for area, mine in zip(areas, scores)])
     assert found["sum"].mean() == pytest.approx(by_area, abs=0.08)
 
@@ -296,8 +296,8 @@ def test_a_map_that_moves_with_the_rule_follows_and_one_that_never_saw_the_netwo
 
 @pytest.fixture(scope="module")
 def record(tmp_path_factory):
-    plan = r.Plan("tiny", ("stn", "not registered"), (0, 1), faces=64, epochs=1, examined=14, few=4,
-                  methods=("Saliency", "LayerGradCam"), rule_faces=40, rule_epochs=1, rule_examined=8)
+    plan = r.Plan("tiny", ("stn", "not registered"), (0, 1), faces=48, epochs=1, examined=14, few=4,
+                  methods=("Saliency", "LayerGradCam"), rule_faces=40, rule_epochs=1, rule_examined=6, rule_seeds=(0,))
     folder = tmp_path_factory.mktemp("reliance")
     return r.run_plan(plan, folder), folder
 
