@@ -714,7 +714,7 @@ def finished(plan: Plan, folder: Path, command: str = "") -> Record:
     made = {"command": command, "environment": environment()}
     return Record(plan, p.subject.numpy(), p.label.numpy(), p.level.numpy(), runs, rules, made)
 
-
+# %% ../nbs/library/27_reliance.ipynb #7894f02b
 def _jobs(plan: Plan, settings: Settings | None) -> dict[str, Callable[[], dict]]:
     "The parts of a plan by name; networks that the registry does not know are left out."
     jobs = {f"{network}-{seed}": lambda network=network, seed=seed: _examined(plan, network, seed, settings)
@@ -812,7 +812,7 @@ def ahead(
     found = [np.stack([unpacked(run["values"][each][mark]) for run in runs]) for each in wanted]
     return found[0] - found[1] if rival is not None else found[0]
 
-
+# %% ../nbs/library/27_reliance.ipynb #df4ccfde
 @patch
 def names(self: Record) -> list[str]:
     "The methods that are defined for some network of the record."

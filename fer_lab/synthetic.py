@@ -412,7 +412,7 @@ def photographed(
     camera[:, [0, 1, 3, 4]] = torch.tensor([noise, blur, 1 - resolution, 100 - jpeg], dtype=torch.float32)
     return replace(self, camera=camera)
 
-
+# %% ../nbs/library/02_synthetic.ipynb #044c346e
 @patch
 def as_identity(self: FaceParams, subject: int) -> FaceParams:
     "The same expressions, poses and lights on another person of the same set."
