@@ -207,6 +207,7 @@ def density_distance(
 ) -> np.ndarray:  # float [N]: distance from the centre of the class
     "Liu & Zhou 2020: the centre is dense and far from anything denser."
     away = torch.cdist(*[torch.from_numpy(np.ascontiguousarray(features, dtype=np.float64))] * 2).numpy()
+    np.fill_diagonal(away, 0)  # rounding
     if len(away) < 2:
         return np.zeros(len(away))
     radius = np.quantile(away[np.triu_indices(len(away), 1)], quantile)
