@@ -367,6 +367,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                  'fer_lab.faceset.FaceSet.counts': ('library/faceset.html#faceset.counts', 'fer_lab/faceset.py'),
                                  'fer_lab.faceset.FaceSet.each_frame': ('library/faceset.html#faceset.each_frame', 'fer_lab/faceset.py'),
                                  'fer_lab.faceset.FaceSet.fingerprint': ('library/faceset.html#faceset.fingerprint', 'fer_lab/faceset.py'),
+                                 'fer_lab.faceset.FaceSet.moments': ('library/faceset.html#faceset.moments', 'fer_lab/faceset.py'),
                                  'fer_lab.faceset.FaceSet.peaks': ('library/faceset.html#faceset.peaks', 'fer_lab/faceset.py'),
                                  'fer_lab.faceset.FaceSet.pixel_keys': ('library/faceset.html#faceset.pixel_keys', 'fer_lab/faceset.py'),
                                  'fer_lab.faceset.FaceSet.sequence': ('library/faceset.html#faceset.sequence', 'fer_lab/faceset.py'),

@@ -56,11 +56,13 @@ def _uniform(n: int, k: int, generator: torch.Generator) -> Tensor:
 
 # %% ../nbs/library/06_augment.ipynb #cell-012
 def augment(
-    x: Tensor,  # float [N, C, H, W], -1 to 1, on any device
+    x: Tensor,  # float [N, C, H, W] or, of clips, [N, T, C, H, W], -1 to 1, on any device
     how: Augment,
     generator: torch.Generator,  # on the CPU
 ) -> Tensor:  # same shape, dtype and device
-    "A randomly changed batch; each face is changed differently."
+    "A randomly changed batch; each face is changed differently, all frames of a clip in the same way."
+    if x.ndim == 5:
+        return augment(x.flatten(1, 2), how, generator).view_as(x)
     n = len(x)
     theta = how.theta(n, generator).to(x.device, non_blocking=True)
     x = F.grid_sample(x, F.affine_grid(theta, x.shape, align_corners=False), padding_mode="border", align_corners=False)

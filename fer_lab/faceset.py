@@ -212,7 +212,8 @@ def _apex_spans(faces: FaceSet) -> np.ndarray:
 
 
 def _stills(faces: FaceSet, index) -> np.ndarray:
-    _check(faces.is_still, f"{faces.name} holds sequences; take .peaks() for one frame an item, or .sequence(i).")
+    _check(faces.is_still, f"{faces.name} holds sequences; take .peaks() for one frame an item, .sequence(i) for all "
+                           "frames of one, or .moments(frames) for as many of each.")
     first = faces.spans[:, 0] if index is None else faces.spans[np.asarray(index), 0]
     in_a_row = len(first) and (np.diff(first) == 1).all()
     return faces.frames[first[0]:first[-1] + 1] if in_a_row else faces.frames[first]
@@ -234,9 +235,35 @@ def stills(
 
 
 @patch
-def batch(self: FaceSet, index: Sequence[int] | np.ndarray | None = None) -> torch.Tensor:
-    "The same pixels as a tensor of its own, uint8 [n, C, H, W]."
-    return torch.from_numpy(np.array(self.stills(index)))
+def batch(
+    self: FaceSet,
+    index: Sequence[int] | np.ndarray | None = None,  # positions; all items by default
+) -> torch.Tensor:  # uint8 [n, C, H, W]; of clips that all have T frames [n, T, C, H, W]
+    "Pixels as a tensor of its own. Clips of different lengths need `peaks()` or `moments()` first."
+    lengths = np.unique(np.diff(self.spans))
+    if len(lengths) != 1 or lengths[0] == 1:
+        return torch.from_numpy(np.array(self.stills(index)))
+    first = self.spans[:, 0] if index is None else self.spans[np.asarray(index), 0]
+    return torch.from_numpy(self.frames[first[:, None] + np.arange(lengths[0])])
+
+# %% ../nbs/library/01_faceset.ipynb #42179e40
+@patch
+def moments(
+    self: FaceSet,
+    frame: np.ndarray,  # int64 [N, T], counted from the item's first frame; the same one may stand there twice
+) -> FaceSet:  # clips of T frames each; pixels are copied
+    "T chosen frames of each item, in the order given. onset, apex and offset are dropped: they counted other frames."
+    frame, lengths = np.asarray(frame, np.int64), np.diff(self.spans)
+    _check(frame.ndim == 2 and len(frame) == len(self) and frame.shape[1] > 0,
+           f"moments needs frames of shape [{len(self)}, T]; got {list(frame.shape)}.")
+    _check(((frame >= 0) & (frame < lengths)).all(),
+           "every frame must lie inside its item, counted from the item's first frame.")
+    chosen, count = (self.spans[:, :1] + frame).ravel(), frame.shape[1]
+    kept = {key: None if (value := getattr(self, key)) is None else value[chosen]
+            for key in ("frames", "landmarks", "aus", "regions")}
+    starts = np.arange(len(self)) * count
+    return replace(self, **kept, meta=self.meta.drop(columns=["onset", "apex", "offset"], errors="ignore"),
+                   spans=np.stack([starts, starts + count], 1))
 
 # %% ../nbs/library/01_faceset.ipynb #288c576b
 @patch

@@ -34,7 +34,7 @@ __all__ = ['METRICS', 'predict', 'ReportError', 'war', 'uar', 'macro_f1', 'Repor
 @torch.no_grad()
 def predict(
     model: torch.nn.Module,
-    faces: FaceSet,  # stills, N items
+    faces: FaceSet,  # N items: stills, or clips of one length
     tta: str | None = None,  # None, or "flip": mean of the face and its mirror image
     batch: int = 512,
 ) -> np.ndarray:  # float32 [N, K], probabilities
@@ -46,7 +46,7 @@ def predict(
     parts = []
     for index in np.split(np.arange(len(faces)), np.arange(batch, len(faces), batch)):
         x = to_float(faces.batch(index).to(device))
-        views = (x,) if tta is None else (x, x.flip(3))
+        views = (x,) if tta is None else (x, x.flip(-1))
         parts.append(torch.stack([model(view).float().softmax(1) for view in views]).mean(0).cpu())
     model.train(training)
     return torch.cat(parts).numpy()

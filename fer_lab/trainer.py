@@ -132,7 +132,7 @@ class Trainer:
 
     def __init__(
         self,
-        model: torch.nn.Module,  # float [N, C, H, W] in -1..1 to logits [N, K]
+        model: torch.nn.Module,  # float [N, C, H, W] in -1..1, or clips [N, T, C, H, W], to logits [N, K]
         recipe: Recipe,
         folder: Path | None = None,  # of the run; by default a new one in settings.runs_dir
         callbacks: Iterable = (),  # objects with some of on_fit_start, on_epoch_start, on_batch_end, on_epoch_end, …
@@ -187,7 +187,8 @@ def _train_epoch(self: Trainer, bar: tqdm) -> float:
 def _train_step(self: Trainer, index: torch.Tensor) -> float:
     "One step on the faces at `index`; returns the loss."
     recipe = self.recipe
-    x = to_float(self.train.batch(index.numpy()).to(self.device)).contiguous(memory_format=self.layout)
+    x = to_float(self.train.batch(index.numpy()).to(self.device))
+    x = x.contiguous(memory_format=self.layout) if x.ndim == 4 else x  # a clip's layout is its model's business
     y = torch.from_numpy(self.train.labels[index.numpy()]).to(self.device)
     if recipe.augment:
         x = augment(x, recipe.augment, self.generator)

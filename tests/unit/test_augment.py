@@ -111,3 +111,11 @@ def test_erasing_greys_one_rectangle_of_a_tenth_to_a_third_of_each_side():
     assert rows.max() <= 13 and columns.max() <= 13 and rows.float().mean() > 5
     share = (augment(x, Augment(**OFF | {"erase": 0.25}), generator()) == 0).flatten(1).any(1).float().mean()
     assert 0.15 < share < 0.35
+
+
+def test_all_frames_of_a_clip_are_changed_in_the_same_way():
+    clips = smooth(6).view(2, 3, 1, 32, 32)
+    changed = augment(clips, Augment(erase=1.0), generator(4))
+    alike = augment(clips[:, :1].expand_as(clips), Augment(erase=1.0), generator(4))
+    assert torch.equal(changed[:, 0], augment(clips[:, 0], Augment(erase=1.0), generator(4)))
+    assert torch.equal(alike[:, 0], alike[:, 2]) and not torch.equal(alike[0], alike[1])

@@ -45,6 +45,24 @@ def test_peaks_take_the_apex_or_the_last_frame():
         faces.batch()
 
 
+@given(st.lists(st.lists(st.integers(0, 3), min_size=3, max_size=3), min_size=3, max_size=3))
+def test_chosen_moments_are_a_tensor_with_the_frames_in_the_order_given(frame):
+    clips = FaceSet("clips", noise().frames, [0, 1, 2], FER7, pd.DataFrame({"apex": [1, 0, 2], "subject": list("abc")}),
+                    spans=[[8, 12], [0, 4], [2, 6]], landmarks=np.arange(12)[:, None, None] * np.ones((1, 68, 2)))
+    chosen = clips.moments(np.array(frame)).subset([2, 0])
+    expected = np.stack([clips.frames[np.array(frame[i]) + start] for i, start in ((2, 2), (0, 8))])
+    assert (chosen.batch().numpy() == expected).all() and (chosen.batch([1]).numpy() == expected[1:]).all()
+    assert chosen.landmarks[chosen.spans[1, 0], 0, 0] == 8 + frame[0][0]
+    assert list(chosen.meta["subject"]) == ["c", "a"] and "apex" not in chosen.meta
+
+
+@pytest.mark.parametrize("frame", [[[0, 4]], [[-1, 0]], [[0], [1]], [0], [[]]])
+def test_moments_outside_their_item_are_refused(frame):
+    faces = FaceSet("clip", noise().frames, [0], FER7, spans=[[2, 6]])
+    with pytest.raises(FaceSetError, match="frame"):
+        faces.moments(np.array(frame))
+
+
 def test_apex_outside_its_item_is_refused():
     faces = FaceSet("clip", noise().frames, [0], FER7, pd.DataFrame({"apex": [4]}), spans=[[2, 6]])
     with pytest.raises(FaceSetError, match="apex"):

@@ -203,3 +203,20 @@ def test_the_last_single_image_does_not_break_batch_norm(tmp_path):
 
 def test_history_of_a_run_without_epochs_is_empty(tmp_path):
     assert isinstance(Run(tmp_path).history, pd.DataFrame) and Run(tmp_path).history.empty
+
+
+def test_clips_of_one_length_train_like_stills(tmp_path):
+    class Mean(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.frame = network()
+
+        def forward(self, x):
+            assert x.shape[1:] == (2, 1, 14, 14)
+            return self.frame(x.flatten(0, 1)).unflatten(0, x.shape[:2]).mean(1)
+
+    faces = bars()
+    clips = replace(faces, spans=None).moments(np.zeros((len(faces), 2)))
+    still = trainer(tmp_path / "a", recipe=RECIPE).fit(split(faces))
+    moving = trainer(tmp_path / "b", model=Mean(), recipe=RECIPE).fit(split(clips))
+    assert moving.card["val"]["war"] > 0.9 and still.card["val"]["war"] > 0.9
