@@ -22,8 +22,9 @@ from .settings import DATASETS, Settings, short_path
 from .synthetic import synthetic_faces
 
 # %% auto #0
-__all__ = ['OULU', 'WEB', 'LAYOUTS', 'Layout', 'load_dataset', 'layout_of', 'synthetic_size', 'write_layouts', 'list_datasets',
-           'layout_state', 'DataCheck', 'check_dataset', 'usable', 'classes_of', 'repeats_of', 'is_whole', 'verdict_of']
+__all__ = ['OULU', 'WEB', 'LAYOUTS', 'Layout', 'load_dataset', 'load_clips', 'layout_of', 'synthetic_size', 'write_layouts',
+           'list_datasets', 'layout_state', 'DataCheck', 'check_dataset', 'usable', 'classes_of', 'repeats_of',
+           'is_whole', 'verdict_of']
 
 # %% ../nbs/library/03_readers.ipynb #cell-005
 @dataclass(frozen=True)
@@ -87,7 +88,24 @@ def load_dataset(
         if size != 48:
             raise DataError(f"FER2013 has 48 × 48 pixels; {size} were asked for. Let the model enlarge them.")
         return read_fer2013(fer2013_home(settings))
-    faces = layout_of(name).read(settings.data_dir / name, size, skip_faulty=skip_faulty).peaks()
+    return _labelled(layout_of(name).read(settings.data_dir / name, size, skip_faulty=skip_faulty).peaks())
+
+
+def load_clips(
+    name: str,  # of a data set of sequences: ckplus, oulu, casme2, samm, smic or cremad
+    settings: Settings,
+    size: int = 48,  # pixels, height and width
+    skip_faulty: bool = False,  # leave out, with a warning, what cannot be used
+) -> FaceSet:  # labelled clips, each of its own length
+    "The clips called `name`, all frames of them. Raises `DataError` if they are not there or are photographs."
+    moving = [name for name, layout in LAYOUTS.items() if layout.unit != "pictures"]
+    if name not in moving:
+        raise DataError(f"{name!r} has no clips; the data sets with clips are {', '.join(moving)}. Drawn clips come "
+                        "from fer_lab.sequences.")
+    return _labelled(layout_of(name).read(settings.data_dir / name, size, skip_faulty=skip_faulty))
+
+
+def _labelled(faces: FaceSet) -> FaceSet:
     return faces.subset(faces.labels >= 0) if (faces.labels < 0).any() else faces
 
 

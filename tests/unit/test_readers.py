@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from fer_lab import cli
 from fer_lab.fer2013 import write_fer2013
 from fer_lab.pictures import DataError, LeftOut
-from fer_lab.readers import LAYOUTS, check_dataset, list_datasets, load_dataset
+from fer_lab.readers import LAYOUTS, check_dataset, list_datasets, load_clips, load_dataset
 from fer_lab.settings import DATASETS, load_settings
 from fer_lab.synthetic import synthetic_faces
 
@@ -60,6 +60,18 @@ def test_every_name_of_the_setting_can_be_loaded_as_labelled_stills(here):
     assert len(load_dataset("ckplus", here)) == 3 and load_dataset("jaffe", here, 64).shape == (1, 64, 64)
     with pytest.raises(DataError, match="48 × 48"):
         load_dataset("fer2013", here, 96)
+
+
+@pytest.mark.parametrize("name", ["ckplus", "oulu", "casme2", "samm", "smic", "cremad"])
+def test_clips_keep_every_frame_and_their_peaks_are_the_stills(here, name):
+    clips = load_clips(name, here)
+    assert not clips.is_still and (clips.labels >= 0).all()
+    assert clips.peaks().fingerprint == load_dataset(name, here).fingerprint
+
+
+def test_photographs_have_no_clips(here):
+    with pytest.raises(DataError, match="ckplus, oulu, casme2, samm, smic, cremad"):
+        load_clips("jaffe", here)
 
 
 def test_the_list_tells_what_is_there_what_is_not_and_where_to_ask(here):
