@@ -269,7 +269,7 @@ def resumable(again: str):
 # %% ../nbs/library/22_cli.ipynb #cell-026
 @app.command()
 def train(
-    model: Annotated[str, typer.Argument(help="stn, plain, resnet18.")],
+    model: Annotated[str, typer.Argument(help="alexnet, multiscale, stn, plain, resnet18.")],
     dataset: Dataset = None, budget: Budget = None, data_dir: DataDir = None, seed: Seed = None, device: Device = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Instead of the recipe's number.")] = None,
     tta: Annotated[Views, typer.Option(help="Test-time augmentation.")] = Views.flip,
