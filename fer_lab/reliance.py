@@ -36,7 +36,7 @@ from .models import create
 from .models import names as model_names
 from .report import environment, evaluate
 from .settings import LabError, Settings, write_atomic
-from .splits import Split
+from .splits import every_seventh
 from .synthetic import AU_NAMES, INTENSITIES, FaceParams, Pose, au_index, render, sample_params, synthetic_faces
 from .trainer import Recipe, Trainer
 from .trial import Estimate, _freedom, estimate, holm, parts, people_codes, sums_by_person
@@ -555,14 +555,12 @@ def trained(
     settings: Settings | None = None,
 ) -> nn.Module:  # on the CPU, in eval mode
     "A small network, trained."
-    people, setup = faces.meta["subject"], NETWORKS[network]
-    val = people.isin(people.unique()[::7]).to_numpy()
-    split = Split(faces, "every seventh person validates", np.flatnonzero(~val), np.flatnonzero(val), [])
+    setup = NETWORKS[network]
     with torch.random.fork_rng(devices=[]), TemporaryDirectory() as folder:
         torch.manual_seed(seed)
         model = create(network, len(faces.classes), **setup.arguments)
         recipe = Recipe(round(setup.longer * epochs), batch=32, lr=setup.lr, augment=augment, seed=seed)
-        Trainer(model, recipe, folder, settings=settings, progress=False).fit(split)
+        Trainer(model, recipe, folder, settings=settings, progress=False).fit(every_seventh(faces))
     return model.cpu().eval()
 
 # %% ../nbs/library/27_reliance.ipynb #d2236fa6

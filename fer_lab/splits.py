@@ -25,7 +25,8 @@ from .settings import LabError, state_dir
 
 # %% auto #0
 __all__ = ['PAIRS', 'OFFICIAL', 'KEPT', 'SplitError', 'LeakError', 'MissingClass', 'leak_keys', 'group_names', 'known_groups',
-           'Split', 'official', 'holdout', 'cut_groups', 'people_or_images', 'published', 'split_for', 'ledger_path']
+           'Split', 'official', 'holdout', 'cut_groups', 'people_or_images', 'published', 'split_for', 'every_seventh',
+           'ledger_path']
 
 # %% ../nbs/library/04_splits.ipynb #cell-006
 class SplitError(LabError, ValueError):
@@ -237,6 +238,13 @@ def split_for(faces: FaceSet, seed: int = 0) -> Split:
     if by == "subject":
         return holdout(faces, seed=seed)
     return holdout(replace(faces, meta=faces.meta.assign(image=groups)), by="image", seed=seed)
+
+# %% ../nbs/library/04_splits.ipynb #41fedd1a
+def every_seventh(faces: FaceSet) -> Split:
+    "Every seventh person chooses the epoch, the others teach; no test side, for trials that bring their own."
+    people = known_groups(faces, "subject")
+    val = np.isin(people, pd.unique(people)[::7])
+    return Split(faces, "every seventh person validates", np.flatnonzero(~val), np.flatnonzero(val), [])
 
 # %% ../nbs/library/04_splits.ipynb #cell-021
 @patch

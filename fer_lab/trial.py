@@ -28,13 +28,13 @@ from scipy import stats
 from tqdm.auto import tqdm
 
 from .report import Report, environment
-from .settings import LabError, write_atomic
+from .settings import LabError, Settings, write_atomic
 
 # %% auto #0
 __all__ = ['VERDICTS', 'TrialError', 'imagined_runs', 'people_codes', 'design_effect', 'sums_by_person', 'resample', 'parts',
            'Estimate', 'estimate', 'paired_difference', 'points', 'holm', 'verdict', 'Finding', 'Trial', 'Marks',
            'marks', 'Panel', 'panel_of', 'pack_bits', 'unpack_bits', 'TrialRecord', 'Findings', 'findings', 'run_trial',
-           'ResultLog', 'records_folder', 'record_names', 'load_record', 'chance_to_find']
+           'ResultLog', 'in_lines', 'records_folder', 'record_names', 'load_record', 'record_all', 'chance_to_find']
 
 # %% ../nbs/library/17_trial.ipynb #cell-004
 class TrialError(LabError, ValueError):
@@ -617,6 +617,17 @@ def add(
         os.fsync(file.fileno())
     self._take(entry)
 
+# %% ../nbs/library/17_trial.ipynb #2f21a6d8
+def in_lines(
+    found: Iterable[Finding],
+) -> str:  # Markdown, "" if nothing was found
+    "What may be said, pair by pair, all tests of a pair in one line."
+    said: dict[tuple[str, str], list[str]] = {}
+    for f in found:
+        said.setdefault((f.first, f.second), []).append(f"{f.verdict} on {f.test} ({points(f.difference.value)})")
+    lines = [f"- **{first}** against **{second}**: {'; '.join(parts)}." for (first, second), parts in said.items()]
+    return "\n".join(lines)
+
 # %% ../nbs/library/17_trial.ipynb #cell-080
 def records_folder() -> Path:
     "Where the package keeps recorded trials."
@@ -659,6 +670,23 @@ def load_record(
         raise TrialError(f"{path.name} is not a recorded trial: {error!r}.") from None
     _check(intact, f"{path.name} was changed after it was saved: its answers do not give its fingerprint.")
     return record
+
+# %% ../nbs/library/17_trial.ipynb #809b42c9
+def record_all(
+    plans: Sequence[Trial],
+    run: Callable,  # (plan, settings) -> what `run_trial` calls; a class of the module that offers `record_trials`
+    folder: Path,  # where unfinished results are kept
+    names: Sequence[str] = (),  # only these plans; by default all
+    settings: Settings | None = None,
+) -> None:
+    "Compute the records of a lesson and keep them in the package."
+    unknown = set(names) - {plan.name for plan in plans}
+    _check(not unknown, f"there is no plan {', '.join(sorted(unknown))}; known are: "
+                        f"{', '.join(plan.name for plan in plans)}.")
+    command = f"python -c \"from {run.__module__} import record_trials; record_trials('runs/trials')\""
+    for plan in plans:
+        if not names or plan.name in names:
+            run_trial(plan, run(plan, settings), Path(folder) / plan.name, command).save()
 
 # %% ../nbs/library/17_trial.ipynb #cell-082
 @patch(as_prop=True)

@@ -4,20 +4,20 @@
 
 # %% auto #0
 __all__ = ['SPAN', 'RING', 'SIDE', 'LEAST', 'STEPS', 'FEATURES', 'CLASSIFIERS', 'MATTERS', 'RIVALS', 'TESTS', 'UPRIGHT',
-           'RECORDS', 'lbp_patch', 'hysteresis', 'alias_of', 'gradient_table', 'gradient_index', 'first_bins',
-           'cell_histograms', 'block_normalised', 'FeatureError', 'CellFeatures', 'Hog', 'glyph_lines',
+           'RECORDS', 'record_trials', 'lbp_patch', 'hysteresis', 'alias_of', 'gradient_table', 'gradient_index',
+           'first_bins', 'cell_histograms', 'block_normalised', 'FeatureError', 'CellFeatures', 'Hog', 'glyph_lines',
            'uniform_labels', 'tied_bits', 'lbp_labels', 'Lbp', 'gabor_factors', 'convolution_matrix', 'gabor_matrices',
            'Gabor', 'Prepare', 'classic', 'hog_linear_svm', 'hog_rbf_svm', 'grid_search', 'NoGradient', 'Described',
            'Counting', 'Likeness', 'ClassicModel', 'as_module', 'fitted_machines', 'record_fer2013', 'keep_record',
            'cells_of', 'by_cell', 'cell_weights', 'cell_evidence', 'flat', 'times', 'hosvd', 'posed_people',
-           'WithoutIdentity', 'what_is_left', 'rivals_plan', 'drawn_faces', 'RivalsTrial', 'record_trials', 'latency']
+           'WithoutIdentity', 'what_is_left', 'rivals_plan', 'drawn_faces', 'RivalsTrial', 'latency']
 
 # %% ../../nbs/papers/00_classic.ipynb #59a8c668
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -49,10 +49,10 @@ from ..models import create
 from ..report import Report, environment, evaluate, final_reports
 from ..readers import load_dataset
 from ..settings import LabError, Settings, write_atomic
-from ..splits import Split, people_or_images, split_for
+from ..splits import Split, every_seventh, people_or_images, split_for
 from ..synthetic import AU_NAMES, Pose, render, sample_identity, sample_params, synthetic_faces
 from ..trainer import Recipe, Trainer
-from ..trial import Trial, run_trial
+from ..trial import Trial, record_all
 
 # %% ../../nbs/papers/00_classic.ipynb #a95a73f3
 SPAN = 511  # differences of two bytes: -255 to 255
@@ -770,27 +770,13 @@ class RivalsTrial:
 
     def __call__(self, rival: str, seed: int) -> dict[str, Report]:
         faces = drawn_faces(self.plan.details["training faces"], 1000 + seed)
-        people = faces.meta["subject"]
-        val = people.isin(people.unique()[::7]).to_numpy()  # every seventh person chooses the network's epoch
-        split = Split(faces, "every seventh person validates", np.flatnonzero(~val), np.flatnonzero(val), [])
         machine = RIVALS[rival] and classic(RIVALS[rival]).set_params(classify__C=self.plan.details["C"])
-        model = as_module(machine.fit(faces, faces.labels)) if machine else self.network(split, seed)
+        model = as_module(machine.fit(faces, faces.labels)) if machine else self.network(every_seventh(faces), seed)
         return {name: evaluate(model, test, rival) for name, test in self.tests.items()}
 
 # %% ../../nbs/papers/00_classic.ipynb #d128bab9
 RECORDS = (rivals_plan("classic-rivals", seeds=5, faces=2000, epochs=20),)
-
-
-def record_trials(
-    folder: Path,  # where unfinished results are kept
-    names: Sequence[str] = tuple(plan.name for plan in RECORDS),
-    settings: Settings | None = None,
-) -> None:
-    "Compute the records of this notebook and keep them in the package."
-    command = 'python -c "from fer_lab.papers.classic import record_trials; record_trials(\'runs/trials\')"'
-    for plan in RECORDS:
-        if plan.name in names:
-            run_trial(plan, RivalsTrial(plan, settings), Path(folder) / plan.name, command).save()
+record_trials = partial(record_all, RECORDS, RivalsTrial)  # record_trials("runs/trials") makes all of them again
 
 # %% ../../nbs/papers/00_classic.ipynb #afd4221c
 def latency(

@@ -4,20 +4,21 @@
 
 # %% auto #0
 __all__ = ['WIDTHS', 'INITS', 'SHARES', 'ORDERS', 'REMEMBERED', 'DIFFICULTIES', 'FER2013_SHARES', 'BABY_STEP_RUN', 'WALL_VIEW',
-           'MOST', 'MATTERS', 'CONTESTANTS', 'NOISE', 'BUDGETS', 'RECORDS', 'asking_strangers', 'stepping', 'replaying',
-           'alexnet_features', 'alexnet_head', 'initialise', 'SmallAlexNet', 'signal', 'CurriculumError',
-           'intensity_difficulty', 'SuccessWatch', 'folds_apart', 'earlier_model', 'success', 'success_difficulty',
-           'density_distance', 'density_difficulty', 'embeddings', 'vote_difficulty', 'effective_rank', 'ranks',
-           'stage_members', 'BabyStep', 'check_fit', 'set_rate', 'key_of', 'Step', 'trace_of', 'Replay', 'repeated',
-           'fer2013_recipe', 'fer2013_callbacks', 'baby_step_trace', 'synthetic_recipe', 'synthetic_callbacks',
-           'strength_effect', 'FaceWall', 'wall_traits', 'apex_distance', 'order_plan', 'Shared', 'OrderTrial',
-           'record_trials', 'order_verdict', 'order_helps']
+           'MOST', 'MATTERS', 'CONTESTANTS', 'NOISE', 'BUDGETS', 'RECORDS', 'record_trials', 'asking_strangers',
+           'stepping', 'replaying', 'alexnet_features', 'alexnet_head', 'initialise', 'SmallAlexNet', 'signal',
+           'CurriculumError', 'intensity_difficulty', 'SuccessWatch', 'folds_apart', 'earlier_model', 'success',
+           'success_difficulty', 'density_distance', 'density_difficulty', 'embeddings', 'vote_difficulty',
+           'effective_rank', 'ranks', 'stage_members', 'BabyStep', 'check_fit', 'set_rate', 'key_of', 'Step',
+           'trace_of', 'Replay', 'repeated', 'fer2013_recipe', 'fer2013_callbacks', 'baby_step_trace',
+           'synthetic_recipe', 'synthetic_callbacks', 'strength_effect', 'FaceWall', 'wall_traits', 'apex_distance',
+           'order_plan', 'Shared', 'OrderTrial', 'order_verdict', 'order_helps']
 
 # %% ../../nbs/papers/01_curriculum.ipynb #bdcea419
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -38,10 +39,10 @@ from ..figures import colours_of
 from ..models import ModelError, zoo_folder
 from ..report import Report, evaluate, predict
 from ..settings import LabError, Settings
-from ..splits import Split, people_or_images
+from ..splits import Split, every_seventh, people_or_images
 from ..synthetic import synthetic_faces
 from ..trainer import Recipe, Run, Trainer
-from ..trial import Estimate, Finding, Trial, estimate, points, run_trial
+from ..trial import Estimate, Finding, Trial, estimate, points, record_all
 from ..widgets import FaceWidget, WidgetError, bundle, frozen, packed, page
 
 # %% ../../nbs/papers/01_curriculum.ipynb #d71d62d6
@@ -645,11 +646,10 @@ def faces_of(self: OrderTrial, seed: int) -> Shared:
     if seed not in self.shared:
         details = self.plan.details
         faces = synthetic_faces(details["training faces"], seed=1000 + seed, mask=False)
-        people = faces.meta["subject"]
-        val = people.isin(people.unique()[::7]).to_numpy()  # every seventh person chooses stages and epoch
-        spoilt = faces.mislabelled(details["wrong labels"], seed)
-        faces = replace(faces, labels=np.where(val, faces.labels, spoilt.labels))
-        split = Split(faces, "every seventh person validates", np.flatnonzero(~val), np.flatnonzero(val), [])
+        labels = faces.mislabelled(details["wrong labels"], seed).labels.copy()
+        val = every_seventh(faces).val_index  # these people choose stages and epoch
+        labels[val] = faces.labels[val]
+        split = every_seventh(replace(faces, labels=labels))
         self.shared[seed] = Shared(split, ranks(self.difficulty(split.train, seed), split.train.labels, seed))
     return self.shared[seed]
 
@@ -694,18 +694,7 @@ RECORDS = (
     *(order_plan(labels, length, seeds=10, faces=1400) for labels in NOISE for length in BUDGETS),
     order_plan("clean", "short", seeds=10, faces=1400, difficulty="intensity", name="curriculum-intensity"),
 )
-
-
-def record_trials(
-    folder: Path,  # where unfinished results are kept
-    names: Sequence[str] = tuple(plan.name for plan in RECORDS),
-    settings: Settings | None = None,
-) -> None:
-    "Compute the records of this notebook and keep them in the package."
-    command = 'python -c "from fer_lab.papers.curriculum import record_trials; record_trials(\'runs/trials\')"'
-    for plan in RECORDS:
-        if plan.name in names:
-            run_trial(plan, OrderTrial(plan, settings), Path(folder) / plan.name, command).save()
+record_trials = partial(record_all, RECORDS, OrderTrial)  # record_trials("runs/trials") makes all of them again
 
 # %% ../../nbs/papers/01_curriculum.ipynb #bbc91539
 def order_verdict(

@@ -4,16 +4,16 @@
 
 # %% auto #0
 __all__ = ['NORMS', 'BRANCHES', 'GATES', 'HEAT', 'NARROW', 'CONTESTANTS', 'MATTERS', 'RIVALS', 'DEPTHS', 'TESTS', 'UPRIGHT',
-           'RECORDS', 'tracing', 'gating', 'comparing', 'ChannelScale', 'conv_unit', 'branch', 'Gate', 'IdleGate',
-           'MultiScaleBlock', 'check_choices', 'MultiScale', 'fer2013_recipe', 'synthetic_recipe', 'gate_steps',
-           'sheet_of_maps', 'gate_film', 'film_layout', 'gates_of', 'between_classes', 'gate_table', 'holds_on_others',
-           'accuracy_with_gates', 'parts_plan', 'PartsTrial', 'record_trials', 'parts_verdict', 'fit_verdict',
-           'class_distance', 'nearest_mean']
+           'RECORDS', 'record_trials', 'tracing', 'gating', 'comparing', 'ChannelScale', 'conv_unit', 'branch', 'Gate',
+           'IdleGate', 'MultiScaleBlock', 'check_choices', 'MultiScale', 'fer2013_recipe', 'synthetic_recipe',
+           'gate_steps', 'sheet_of_maps', 'gate_film', 'film_layout', 'gates_of', 'between_classes', 'gate_table',
+           'holds_on_others', 'accuracy_with_gates', 'parts_plan', 'PartsTrial', 'fit_verdict', 'class_distance',
+           'nearest_mean']
 
 # %% ../../nbs/papers/02_multiscale.ipynb #a10a44cb
 from collections import OrderedDict
 from collections.abc import Sequence
-from pathlib import Path
+from functools import partial
 from tempfile import TemporaryDirectory
 
 import numpy as np
@@ -29,10 +29,10 @@ from ..figures import SERIES, Figure, finish
 from ..models import ModelError, plain_stack_like
 from ..report import Report, evaluate
 from ..settings import Settings
-from ..splits import Split
+from ..splits import every_seventh
 from ..synthetic import Pose, synthetic_faces
 from ..trainer import Recipe, Trainer
-from ..trial import Finding, Trial, points, run_trial
+from ..trial import Finding, Trial, record_all
 
 # %% ../../nbs/papers/02_multiscale.ipynb #bb3d83c3
 NORMS = ("batch", "affine", "none")
@@ -401,7 +401,7 @@ class PartsTrial:
         self.plan, self.settings, count = plan, settings, plan.details["test faces"]
         self.tests = {name: self.draw(count, 999, TESTS.get(name)) for name in plan.tests if name != "seen faces"}
         if "seen faces" in plan.tests:  # so all runs learn from the same faces
-            self.tests["seen faces"] = self.faces(0).subset(self.sides(self.faces(0))[0][:count])
+            self.tests["seen faces"] = every_seventh(self.faces(0)).train.subset(np.arange(count))
 
     def draw(self, n: int, seed: int, intensity: str | None = None) -> FaceSet:
         return synthetic_faces(n, seed=seed, pose=UPRIGHT, intensity=intensity, mask=False)
@@ -409,19 +409,13 @@ class PartsTrial:
     def faces(self, seed: int) -> FaceSet:
         return self.draw(self.plan.details["training faces"], 1000 + seed)
 
-    def sides(self, faces: FaceSet) -> tuple[np.ndarray, np.ndarray]:  # rows that teach, rows that choose the epoch
-        people = faces.meta["subject"]
-        val = people.isin(people.unique()[::7]).to_numpy()
-        return np.flatnonzero(~val), np.flatnonzero(val)
-
     def __call__(self, contestant: str, seed: int) -> dict[str, Report]:
         faces, details = self.faces(0 if "seen faces" in self.plan.tests else seed), self.plan.details
-        split = Split(faces, "every seventh person validates", *self.sides(faces), [])
         flips = Augment(flip=0.5, rotate=0, translate=0, scale=0, light=0)
         recipe = Recipe(details["epochs"], details["batch"], details["lr"], augment=flips, seed=seed)
         model = CONTESTANTS[contestant]()
         with TemporaryDirectory() as folder:
-            Trainer(model, recipe, folder, settings=self.settings, progress=False).fit(split)
+            Trainer(model, recipe, folder, settings=self.settings, progress=False).fit(every_seventh(faces))
         return {name: evaluate(model, self.tests[name], contestant) for name in self.plan.tests}
 
 # %% ../../nbs/papers/02_multiscale.ipynb #4b56fb00
@@ -430,32 +424,9 @@ RECORDS = (
     parts_plan("multiscale-depth", seeds=10, faces=1500, epochs=10, contestants=DEPTHS,
                tests=("seen faces", "new faces")),
 )
-
-
-def record_trials(
-    folder: Path,  # where unfinished results are kept
-    names: Sequence[str] = tuple(plan.name for plan in RECORDS),
-    settings: Settings | None = None,
-) -> None:
-    "Compute the records of this notebook and keep them in the package."
-    command = 'python -c "from fer_lab.papers.multiscale import record_trials; record_trials(\'runs/trials\')"'
-    for plan in RECORDS:
-        if plan.name in names:
-            run_trial(plan, PartsTrial(plan, settings), Path(folder) / plan.name, command).save()
+record_trials = partial(record_all, RECORDS, PartsTrial)  # record_trials("runs/trials") makes all of them again
 
 # %% ../../nbs/papers/02_multiscale.ipynb #690f7ba0
-def parts_verdict(
-    found: Sequence[Finding],
-) -> str:  # Markdown
-    "What may be said, comparison by comparison."
-    lines = []
-    for pair in dict.fromkeys((f.first, f.second) for f in found):
-        told = [f for f in found if (f.first, f.second) == pair]
-        parts = [f"{f.verdict} on {f.test} ({points(f.difference.value)})" for f in told]
-        lines.append(f"- **{pair[0]}** against **{pair[1]}**: {'; '.join(parts)}.")
-    return "\n".join(lines)
-
-
 def fit_verdict(
     found: Sequence[Finding],
     depth: str,  # the other depth

@@ -4,20 +4,19 @@
 
 # %% auto #0
 __all__ = ['CHANNELS', 'LOCALISATIONS', 'IDENTITY', 'PRIME', 'RANDOM_TURN', 'RANDOM_SHIFT', 'RANDOM_ZOOM', 'CHOICES', 'THETAS',
-           'POSES', 'STN', 'CONTESTANTS', 'MATTERS', 'RIVALS', 'RECORDS', 'turning', 'counting', 'reading',
-           'feature_path', 'localisation_size', 'Localisation', 'grid_by_hand', 'to_pixels', 'read', 'sample_rounded',
-           'sample_bilinear', 'Sampler', 'IdentityTheta', 'dice', 'RandomTheta', 'check_choices', 'head', 'DeepEmotion',
-           'fer2013_recipe', 'synthetic_recipe', 'ThetaWatch', 'jitter_plan', 'JitterTrial', 'record_trials',
-           'mechanism_verdict', 'mechanism_works']
+           'POSES', 'STN', 'CONTESTANTS', 'MATTERS', 'RIVALS', 'RECORDS', 'record_trials', 'turning', 'counting',
+           'reading', 'feature_path', 'localisation_size', 'Localisation', 'grid_by_hand', 'to_pixels', 'read',
+           'sample_rounded', 'sample_bilinear', 'Sampler', 'IdentityTheta', 'dice', 'RandomTheta', 'check_choices',
+           'head', 'DeepEmotion', 'fer2013_recipe', 'synthetic_recipe', 'ThetaWatch', 'jitter_plan', 'JitterTrial',
+           'mechanism_works']
 
 # %% ../../nbs/papers/06_stn.ipynb #cell-010
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from pathlib import Path
+from functools import partial
 from tempfile import TemporaryDirectory
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -28,10 +27,10 @@ from ..faceset import FaceSet
 from ..models import ModelError, SmallResNet18, plain_stack_like
 from ..report import Report, evaluate
 from ..settings import Settings
-from ..splits import Split
+from ..splits import every_seventh
 from ..synthetic import Pose, synthetic_faces
 from ..trainer import Recipe, Trainer
-from ..trial import Finding, Trial, points, run_trial
+from ..trial import Finding, Trial, record_all
 
 # %% ../../nbs/papers/06_stn.ipynb #cell-012
 CHANNELS = 10  # feature maps after every convolution of this path
@@ -356,12 +355,10 @@ class JitterTrial:
 
     def __call__(self, contestant: str, seed: int) -> dict[str, Report]:
         faces = self.draw(self.plan.details["training faces"], 1000 + seed, "wild heads")
-        people = faces.meta["subject"]
-        val = people.isin(people.unique()[::7]).to_numpy()  # every seventh person chooses the epoch
-        split = Split(faces, "every seventh person validates", np.flatnonzero(~val), np.flatnonzero(val), [])
         model = CONTESTANTS[contestant]()
         with TemporaryDirectory() as folder:
-            Trainer(model, self.recipe(seed), folder, settings=self.settings, progress=False).fit(split)
+            trainer = Trainer(model, self.recipe(seed), folder, settings=self.settings, progress=False)
+            trainer.fit(every_seventh(faces))
         return {name: evaluate(model, faces, contestant) for name, faces in self.tests.items()}
 
 # %% ../../nbs/papers/06_stn.ipynb #cell-132
@@ -369,32 +366,9 @@ RECORDS = (
     jitter_plan("stn-jitter", seeds=10, faces=2000, epochs=14),
     jitter_plan("stn-resnet18", seeds=3, faces=2000, epochs=14, contestants=("learned θ", "ResNet-18")),
 )
-
-
-def record_trials(
-    folder: Path,  # where unfinished results are kept
-    names: Sequence[str] = tuple(plan.name for plan in RECORDS),
-    settings: Settings | None = None,
-) -> None:
-    "Compute the records of this notebook and keep them in the package."
-    command = 'python -c "from fer_lab.papers.stn import record_trials; record_trials(\'runs/trials\')"'
-    for plan in RECORDS:
-        if plan.name in names:
-            run_trial(plan, JitterTrial(plan, settings), Path(folder) / plan.name, command).save()
+record_trials = partial(record_all, RECORDS, JitterTrial)  # record_trials("runs/trials") makes all of them again
 
 # %% ../../nbs/papers/06_stn.ipynb #cell-136
-def mechanism_verdict(
-    found: Sequence[Finding],  # of the trial
-) -> str:  # Markdown
-    "What may be said about learned theta, control by control."
-    lines = []
-    for control in dict.fromkeys(f.second for f in found if f.first == "learned θ"):
-        told = [f for f in found if (f.first, f.second) == ("learned θ", control)]
-        parts = [f"{f.verdict} on {f.test} ({points(f.difference.value)})" for f in told]
-        lines.append(f"- Against **{control}**: {'; '.join(parts)}.")
-    return "\n".join(lines)
-
-
 def mechanism_works(found: Sequence[Finding], test: str = "wild heads") -> bool | None:
     "Whether learned theta is shown to beat both of its controls on `test`; None if that could not be told."
     verdicts = {f.second: f.verdict for f in found if f.first == "learned θ" and f.test == test}

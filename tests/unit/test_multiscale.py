@@ -41,7 +41,6 @@ from fer_lab.papers.multiscale import (
     holds_on_others,
     nearest_mean,
     parts_plan,
-    parts_verdict,
     sheet_of_maps,
     synthetic_recipe,
 )
@@ -49,7 +48,7 @@ from fer_lab.receptive import receptive_field
 from fer_lab.report import evaluate
 from fer_lab.settings import load_settings
 from fer_lab.synthetic import synthetic_faces
-from fer_lab.trial import Estimate, Finding, load_record, record_names, run_trial
+from fer_lab.trial import Estimate, Finding, in_lines, load_record, record_names, run_trial
 
 SEED = torch.Generator().manual_seed(0)
 PICTURES = torch.randint(0, 256, (4, 1, 48, 48), generator=SEED) / 127.5 - 1
@@ -304,7 +303,7 @@ def finding(second, test, value, error=0.002, p=0.001, p_inside=1.0):
 def test_under_and_over_fitting_are_told_from_both_tests(seen, new, expected):
     found = [finding("1 blocks", "seen faces", **seen), finding("1 blocks", "new faces", **new)]
     assert fit_verdict(found, "1 blocks") == expected
-    assert "**3 blocks** against **1 blocks**" in parts_verdict(found) and parts_verdict(found).count("\n") == 0
+    assert "**3 blocks** against **1 blocks**" in in_lines(found) and in_lines(found).count("\n") == 0
 
 
 @pytest.mark.parametrize("plan", [plan for plan in RECORDS if plan.name in record_names()], ids=lambda plan: plan.name)

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fer_lab.faceset import FER7, FaceSet
-from fer_lab.splits import LeakError, Split, SplitError, holdout, official, split_for
+from fer_lab.splits import LeakError, Split, SplitError, every_seventh, holdout, official, split_for
 
 
 def people(n_people=8, each=5, seed=0, **meta):
@@ -33,6 +33,14 @@ def test_same_seed_same_split_other_seed_other_split():
     faces = people()
     assert holdout(faces, seed=3).fingerprint == holdout(faces, seed=3).fingerprint
     assert len({holdout(faces, seed=s).fingerprint for s in range(6)}) > 1
+
+
+@given(st.integers(2, 40), st.integers(0, 3))
+def test_every_seventh_person_validates_and_nobody_tests(n_people, seed):
+    split = every_seventh(people(n_people, 3, seed))
+    val = set(split.val.meta["subject"])
+    assert len(val) == -(-n_people // 7) and not val & set(split.train.meta["subject"])
+    assert len(split.train) + len(split.val) == 3 * n_people and not len(split.test_index)
 
 
 def test_one_frame_copied_into_another_clip_is_a_leak():

@@ -25,7 +25,6 @@ from fer_lab.papers.stn import (
     fer2013_recipe,
     grid_by_hand,
     jitter_plan,
-    mechanism_verdict,
     mechanism_works,
     sample_bilinear,
     sample_rounded,
@@ -35,7 +34,7 @@ from fer_lab.settings import load_settings
 from fer_lab.splits import holdout
 from fer_lab.synthetic import synthetic_faces
 from fer_lab.trainer import Trainer
-from fer_lab.trial import Estimate, Finding, load_record, record_names, run_trial
+from fer_lab.trial import Estimate, Finding, in_lines, load_record, record_names, run_trial
 
 
 def pictures(n=4, size=48, seed=0):
@@ -278,12 +277,12 @@ def finding(second, value, spread, test="wild heads"):
 def test_the_verdict_needs_both_controls(identity, random, expected):
     told = [finding("θ at the identity", *identity), finding("random θ", *random), finding("plain stack", 0.2, 0.001)]
     assert mechanism_works(told) is expected
-    words = mechanism_verdict(told)
+    words = in_lines(told)
     assert words.count("\n") == 2 and all(f.verdict in words for f in told)
 
 
 def test_without_a_record_nothing_is_claimed():
-    assert mechanism_works([]) is None and mechanism_verdict([]) == ""
+    assert mechanism_works([]) is None
 
 
 @pytest.mark.parametrize("plan", RECORDS, ids=lambda plan: plan.name)

@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import fer_lab.trial
 from fer_lab.report import Report
 from fer_lab.trial import (
     Estimate,
@@ -22,11 +23,13 @@ from fer_lab.trial import (
     findings,
     holm,
     imagined_runs,
+    in_lines,
     load_record,
     marks,
     pack_bits,
     paired_difference,
     parts,
+    record_all,
     record_names,
     resample,
     run_trial,
@@ -466,3 +469,35 @@ def test_committed_records_are_intact(name):
     record = load_record(name)
     assert len(findings(record)) == len(record.plan.comparisons) * len(record.plan.tests)
     assert record.made["command"], "a committed record says how to run it again"
+
+
+class Answers:
+    "What a lesson's trial looks like to `record_all`."
+
+    def __init__(self, plan, settings):
+        self.plan, self.settings = plan, settings
+
+    def __call__(self, condition, seed):
+        assert self.settings == "of the lab"
+        return answer(condition, seed)
+
+
+def test_all_records_of_a_lesson_or_one_are_made_and_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr(fer_lab.trial, "records_folder", lambda: tmp_path / "kept")
+    plans = [Trial(**GOOD), Trial(**GOOD | {"name": "another"})]
+    record_all(plans, Answers, tmp_path / "runs", ["another"], "of the lab")
+    assert record_names() == ["another"] and (tmp_path / "runs" / "another" / "plan.json").is_file()
+    record_all(plans, Answers, tmp_path / "runs", settings="of the lab")
+    assert record_names() == sorted(["another", plans[0].name])
+    assert f"from {__name__} import record_trials" in load_record("another").made["command"]
+    with pytest.raises(TrialError, match="no plan a-third; known are"):
+        record_all(plans, Answers, tmp_path / "runs", ["a-third"], "of the lab")
+
+
+def test_what_was_found_in_a_line_a_pair(tmp_path):
+    found = findings(run_trial(Trial(**GOOD), answer, tmp_path, progress=False))
+    lines = in_lines(found).split("\n")
+    assert len(lines) == len({(f.first, f.second) for f in found}) and in_lines([]) == ""
+    for f in found:
+        line = next(line for line in lines if f"**{f.first}** against **{f.second}**" in line)
+        assert f"{f.verdict} on {f.test}" in line
