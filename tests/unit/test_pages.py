@@ -1,6 +1,7 @@
 """From stored notebooks to pages: figures become HTML that draws itself, once-a-page script, links that stay inside."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -168,19 +169,41 @@ def prepared(tmp_path_factory):
     return top
 
 
+# nbdev runs import cells and exported cells to document what they define. A process of its own: they define methods of
+# the package's classes anew, and whatever is tested later in this process would meet those.
+DOCUMENT = """
+import json, sys, traceback
+from fastcore.nbio import nb2dict, read_nb
+from nbdev.processors import FilterDefaults
+for line in sys.stdin:
+    notebook = read_nb(line.strip())
+    try:
+        FilterDefaults()(notebook)
+        told = {"cells": nb2dict(notebook)["cells"]}
+    except BaseException:
+        told = {"error": traceback.format_exc()}
+    print("PAGE", json.dumps(told), flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def page_sources(prepared):
+    """What nbdev makes of each notebook: its cells, or the error."""
+    names = "\n".join(str(prepared / path) for path in NOTEBOOKS)
+    environment = os.environ | {"IN_TEST": "1"}  # as nbdev sets it: no module index is written
+    done = subprocess.run([sys.executable, "-c", DOCUMENT], input=names, env=environment, cwd=ROOT, text=True,
+                          capture_output=True, check=True)
+    told = [json.loads(line[5:]) for line in done.stdout.splitlines() if line.startswith("PAGE ")]
+    return dict(zip(NOTEBOOKS, told, strict=True))
+
+
+@pytest.mark.xdist_group("pages")
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=[path.name for path in NOTEBOOKS])
-def test_every_notebook_becomes_a_page_source(path, prepared, monkeypatch):
-    """nbdev runs import cells and exported cells, each notebook's in one namespace, to document what they define.
-
-    If this fails with a NameError: a cell that imports does something else, too. Give the imports a cell of their own.
-    """
-    from fastcore.nbio import read_nb
-    from nbdev.processors import FilterDefaults
-
-    monkeypatch.chdir(ROOT)
-    monkeypatch.setenv("IN_TEST", "1")  # as nbdev sets it: no module index is written
-    notebook = read_nb(prepared / path)
-    FilterDefaults()(notebook)
-    assert "title:" in notebook.cells[0].source and notebook.cells[0].cell_type == "raw"
-    shown = [output for cell in notebook.cells for output in cell.get("outputs", []) if "data" in output]
+def test_every_notebook_becomes_a_page_source(path, page_sources):
+    """A NameError here: a cell that imports does something else, too. Give the imports a cell of their own."""
+    page = page_sources[path]
+    assert "error" not in page, page["error"]
+    first = page["cells"][0]
+    assert "title:" in "".join(first["source"]) and first["cell_type"] == "raw"
+    shown = [output for cell in page["cells"] for output in cell.get("outputs", []) if "data" in output]
     assert not any(pages.PLOTLY in output["data"] for output in shown)
