@@ -319,11 +319,12 @@ def gate_table(
     labels: np.ndarray,  # int [N]
     classes: Sequence[str],
     branches: Sequence[str],
-) -> pd.DataFrame:  # row: class, column: branch
-    "Mean gate of each class and branch, minus the mean of all faces."
-    by_branch = gates.reshape(len(gates), len(branches), -1).mean(2)
-    rows = {name: by_branch[labels == k].mean(0) for k, name in enumerate(classes) if (labels == k).any()}
-    return pd.DataFrame(rows, index=list(branches)).T - by_branch.mean(0)
+) -> pd.DataFrame:  # row: class, column: branch; 0 or more
+    "How far the gates of a class lie from those of all faces: |mean of the class - mean of all|, mean over a branch."
+    present = [k for k in range(len(classes)) if (labels == k).any()]
+    shifts = np.stack([np.abs(gates[labels == k].mean(0) - gates.mean(0)) for k in present])
+    return pd.DataFrame(shifts.reshape(len(present), len(branches), -1).mean(2), [classes[k] for k in present],
+                        list(branches))
 
 # %% ../../nbs/papers/02_multiscale.ipynb #7c166907
 def holds_on_others(gates: np.ndarray, labels: np.ndarray, label: int, most: int = 10) -> tuple[float, float]:
@@ -381,9 +382,11 @@ def parts_plan(
     contestants: Sequence[str] = RIVALS,  # the first is on trial
     tests: Sequence[str] = tuple(TESTS),  # or ("seen faces", "new faces")
     test_faces: int = 700,  # in each test set
+    intensity: str | None = None,  # of the training faces; None mixes them
 ) -> Trial:
     "The network against its controls, or one depth against the others."
-    details = {"training faces": faces, "test faces": test_faces, "epochs": epochs, "batch": 32, "lr": 3e-3,
+    details = {"training faces": faces, "intensity": intensity, "test faces": test_faces, "epochs": epochs, "batch": 32,
+               "lr": 8e-3,
                "network": {key: list(value) if isinstance(value, tuple) else value for key, value in NARROW.items()}}
     pairs = [(contestants[0], other) for other in contestants[1:]]
     question = ("Which part of the network helps?" if "seen faces" not in tests else
@@ -407,7 +410,7 @@ class PartsTrial:
         return synthetic_faces(n, seed=seed, pose=UPRIGHT, intensity=intensity, mask=False)
 
     def faces(self, seed: int) -> FaceSet:
-        return self.draw(self.plan.details["training faces"], 1000 + seed)
+        return self.draw(self.plan.details["training faces"], 1000 + seed, self.plan.details["intensity"])
 
     def __call__(self, contestant: str, seed: int) -> dict[str, Report]:
         faces, details = self.faces(0 if "seen faces" in self.plan.tests else seed), self.plan.details
@@ -420,8 +423,8 @@ class PartsTrial:
 
 # %% ../../nbs/papers/02_multiscale.ipynb #4b56fb00
 RECORDS = (
-    parts_plan("multiscale-parts", seeds=10, faces=1500, epochs=10),
-    parts_plan("multiscale-depth", seeds=10, faces=1500, epochs=10, contestants=DEPTHS,
+    parts_plan("multiscale-parts", seeds=10, faces=1500, epochs=12),
+    parts_plan("multiscale-depth", seeds=10, faces=1500, epochs=12, contestants=DEPTHS,
                tests=("seen faces", "new faces")),
 )
 record_trials = partial(record_all, RECORDS, PartsTrial)  # record_trials("runs/trials") makes all of them again
