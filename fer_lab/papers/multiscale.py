@@ -211,7 +211,7 @@ def fer2013_recipe() -> tuple[dict, Recipe]:  # arguments of MultiScale; how to 
 def synthetic_recipe() -> tuple[dict, Recipe]:  # arguments of MultiScale; how to train it
     "A narrow network and its recipe for drawn faces, small enough for a lesson."
     augment = Augment(flip=0.5, rotate=5, translate=0.04, scale=0.05, light=0.1)
-    return {"stem": (8, 16), "widths": (8, 24), "dropout": 0.0}, Recipe(epochs=10, batch=32, lr=3e-3, augment=augment)
+    return {"stem": (8, 16), "widths": (8, 24), "dropout": 0.0}, Recipe(epochs=10, batch=32, lr=8e-3, augment=augment)
 
 # %% ../../nbs/papers/02_multiscale.ipynb #7058e2af
 def gate_steps(
