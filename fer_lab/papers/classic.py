@@ -9,7 +9,7 @@ __all__ = ['SPAN', 'RING', 'SIDE', 'LEAST', 'STEPS', 'FEATURES', 'CLASSIFIERS', 
            'uniform_labels', 'tied_bits', 'lbp_labels', 'Lbp', 'gabor_factors', 'convolution_matrix', 'gabor_matrices',
            'Gabor', 'Prepare', 'classic', 'hog_linear_svm', 'hog_rbf_svm', 'grid_search', 'NoGradient', 'Described',
            'Counting', 'Likeness', 'ClassicModel', 'as_module', 'fitted_machines', 'record_fer2013', 'keep_record',
-           'cells_of', 'by_cell', 'cell_weights', 'cell_evidence', 'flat', 'times', 'hosvd', 'posed_people',
+           'cells_of', 'by_cell', 'cell_evidence', 'cell_weights', 'flat', 'times', 'hosvd', 'posed_people',
            'WithoutIdentity', 'what_is_left', 'rivals_plan', 'drawn_faces', 'RivalsTrial', 'latency']
 
 # %% ../../nbs/papers/00_classic.ipynb #59a8c668
@@ -615,15 +615,6 @@ def by_cell(model: ClassicModel, values: np.ndarray) -> np.ndarray:  # [..., fea
     return (values @ np.eye(side * side)[cell]).reshape(*values.shape[:-1], side, side)
 
 # %% ../../nbs/papers/00_classic.ipynb #dd167508
-def cell_weights(
-    model: ClassicModel,  # linear
-    faces: FaceSet,  # to know how much each number varies
-) -> np.ndarray:  # float [K, rows, columns], 0 or more
-    "How much a linear machine weighs each cell: the spread of what the cell adds to a score."
-    numbers = model.describe.features.transform(model.describe.prepare.transform(faces))
-    return np.sqrt(by_cell(model, (_weights(model) * numbers.std(0)) ** 2))
-
-
 def cell_evidence(
     model: ClassicModel,  # linear
     faces: FaceSet,  # N stills
@@ -631,8 +622,17 @@ def cell_evidence(
 ) -> np.ndarray:  # float [N, K, rows, columns]: adds up to the score minus the mean score of `usual`
     "What each cell of each face adds to each score."
     describe = lambda some: model.describe.features.transform(model.describe.prepare.transform(some))  # noqa: E731
+    weights = _weights(model)
     away = describe(faces) - describe(usual).mean(0)
-    return by_cell(model, away[:, None] * _weights(model))
+    return by_cell(model, away[:, None] * weights)
+
+
+def cell_weights(
+    model: ClassicModel,  # linear
+    faces: FaceSet,  # over which the evidence varies
+) -> np.ndarray:  # float [K, rows, columns], 0 or more
+    "How much a linear machine weighs each cell: the spread of what the cell adds to a score."
+    return cell_evidence(model, faces, faces).std(0)
 
 # %% ../../nbs/papers/00_classic.ipynb #844ed213
 def _weights(model: ClassicModel) -> np.ndarray:

@@ -18,6 +18,7 @@ from sklearn.svm import SVC
 from fer_lab.augment import to_float
 from fer_lab.experiment import evaluate_saved
 from fer_lab.explain import NotDefined, attribute
+from fer_lab.faceset import FER7, FaceSet
 from fer_lab.models import count_parameters, create, load_model, zoo_folder, zoo_names
 from fer_lab.papers.classic import (
     FEATURES,
@@ -103,6 +104,17 @@ def test_light_does_not_change_it():
     dark = noise(levels=100)
     assert np.abs(Hog().transform(dark) - Hog().transform(dark * 2)).max() < 1e-5
     assert np.array_equal(Hog().transform(dark), Hog().transform(dark + 50))
+
+
+def test_twice_the_light_doubles_gabor_alone_and_a_negative_changes_lbp_alone(faces):
+    pixels = faces.stills()[:12]
+    away = lambda kind, a, b: (np.linalg.norm(kind().transform(a) - kind().transform(b), axis=1)  # noqa: E731
+                               / np.linalg.norm(kind().transform(b), axis=1)).mean()
+    dim = pixels // 2
+    assert away(Hog, dim * 2, dim) < 1e-4 and away(Gabor, dim * 2, dim) == pytest.approx(1, abs=1e-3)
+    assert away(Lbp, dim * 2, dim) < 0.01  # but for rounding
+    assert away(Hog, 255 - pixels, pixels) < 1e-4 and away(Gabor, 255 - pixels, pixels) < 0.1
+    assert away(Lbp, 255 - pixels, pixels) > 0.2
 
 
 @pytest.mark.parametrize("bad", [np.zeros((2, 48, 48), np.uint8), np.zeros((2, 1, 48, 48)),
@@ -293,6 +305,22 @@ def test_evidence_adds_up_to_the_score(features, faces):
     scores = [model(to_float(batch)).detach().numpy() for batch in (some.batch(), faces.batch())]
     assert evidence.shape == (5, 7, 6, 6) and (cell_weights(model, faces) > 0).all()
     assert np.allclose(evidence.sum((2, 3)), scores[0] - scores[1].mean(0), atol=1e-3)
+
+
+def test_a_cell_weighs_what_its_part_of_the_score_varies(faces):
+    rng = np.random.default_rng(0)
+    labels = np.arange(140) % 7
+    pixels = np.full((140, 1, 48, 48), 90, np.uint8)
+    pixels[:, 0, 17:23, 33:39] += (labels * 20)[:, None, None].astype(np.uint8)  # inside cell (2, 4): how bright
+    pixels[:, 0, 18:22, 34:38] += rng.integers(0, 9, (140, 4, 4), dtype=np.uint8)
+    planted = FaceSet("planted", pixels, labels, FER7)
+    weights = cell_weights(as_module(classic("lbp").fit(pixels, labels)), planted)
+    assert weights[:, 2, 4].min() > 0 and np.count_nonzero(weights.max(0)) == 1
+    weights = cell_weights(as_module(classic("hog").fit(pixels, labels)), planted)
+    assert np.unravel_index(weights.mean(0).argmax(), (6, 6)) == (2, 4)
+    linear = as_module(classic("hog").fit(faces, faces.labels))
+    scores = linear(to_float(faces.batch())).detach().numpy()
+    assert (cell_weights(linear, faces).sum((1, 2)) >= scores.std(0) - 1e-3).all()  # parts vary at least as the sum
 
 
 def test_a_number_belongs_to_the_cell_that_changes_it(faces):
