@@ -627,7 +627,7 @@ def apex_distance(
 MATTERS = 0.02  # smallest difference in accuracy that would matter
 CONTESTANTS = ("baby-step", "hard-add", "random-add", "easy-replace", "hard-replace", "all-at-once")
 NOISE = {"clean": 0.0, "noisy": 0.3}  # share of wrong labels on the training side
-BUDGETS = {"short": (9, 3, 3), "long": (36, 4, 12)}  # epochs; patience and longest stage of the baby steps
+BUDGETS = {"short": (12, 4, 4), "long": (36, 4, 12)}  # epochs; patience and longest stage of the baby steps
 
 
 def order_plan(
