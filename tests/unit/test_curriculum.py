@@ -5,6 +5,7 @@ import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -36,6 +37,7 @@ from fer_lab.papers.curriculum import (
     Step,
     apex_distance,
     baby_step_trace,
+    can_be_asked,
     density_difficulty,
     density_distance,
     effective_rank,
@@ -43,12 +45,15 @@ from fer_lab.papers.curriculum import (
     fer2013_callbacks,
     fer2013_recipe,
     folds_apart,
+    in_doubt,
     intensity_difficulty,
+    knows,
     order_helps,
     order_plan,
     order_verdict,
     ranks,
     stage_members,
+    straight_faces,
     strength_effect,
     success,
     success_difficulty,
@@ -135,8 +140,40 @@ def test_kaiming_keeps_the_size_of_the_signal_and_the_gaussian_does_not():
     assert spread["gaussian"] < 1e-6 < 0.1 < spread["kaiming"] < 10
 
 
+def test_quiet_is_kaiming_with_a_last_layer_a_tenth_as_large():
+    models = {}
+    for init in ("kaiming", "quiet"):
+        torch.manual_seed(0)
+        models[init] = SmallAlexNet(init=init).state_dict()
+    for name, loud in models["kaiming"].items():
+        assert torch.allclose(models["quiet"][name], loud * (0.1 if name == "head.fc3.weight" else 1)), name
+
+
+# Who may be asked
+
+
+def test_straight_faces_look_ahead_and_are_mostly_strong():
+    faces = straight_faces(200, seed=5)
+    assert len(faces) == 200 and (faces.meta[["yaw", "pitch", "roll"]].abs().to_numpy() < 30).all()
+    assert (faces.meta["intensity"] == "high").mean() == 0.6 and (faces.meta["occluder"] == "none").all()
+    assert set(faces.meta["intensity"]) == {"low", "mid", "high"} and (faces.counts() > 10).all()
+    again = straight_faces(200, seed=5)
+    assert np.array_equal(faces.stills(), again.stills()) and (faces.aus == again.aus).all()
+
+
+def test_a_network_that_names_the_most_frequent_class_knows_nothing():
+    labels = np.repeat([0, 1, 2], [50, 30, 20])
+    assert not knows(labels == 0, labels)  # right half of the time, and yet
+    right = labels == 0
+    right[50:60] = True
+    assert not knows(right, labels)  # ten points ahead is not more than ten points ahead
+    right[60] = True
+    assert knows(right, labels) and in_doubt(right, labels) == ""
+    assert in_doubt(labels == 0, labels) == "At chance (50% right): cannot be asked"
+
+
 def test_what_cannot_be_built_is_refused():
-    with pytest.raises(ModelError, match="init must be one of gaussian, kaiming; got 'xavier'"):
+    with pytest.raises(ModelError, match="init must be one of gaussian, kaiming, quiet; got 'xavier'"):
         SmallAlexNet(init="xavier")
     with pytest.raises(ModelError, match="five widths"):
         SmallAlexNet(widths=(8, 8))
@@ -523,6 +560,15 @@ def test_every_contestant_of_the_trial_runs_on_the_same_trace(tmp_path):
     found = findings(record)
     assert len(found) == 5 and order_helps(found) is None  # one seed proves nothing
     assert order_verdict(found, [plan]).count("we could not tell") == 5
+
+
+def test_a_trial_whose_networks_are_all_at_chance_cannot_be_asked():
+    plan = replace(order_plan(**TINY, name="fixed", contestants=("baby-step", "all-at-once")), seeds=(0, 1))
+    for best, awake in ((0.12, False), (1 / 7 + 0.09, False), (0.6, True)):
+        shares = {"baby-step": 0.1, "all-at-once": best}
+        told = {who: Estimate(share, 0.01, 9.0, 2, 7, 70, True) for who, share in shares.items()}
+        record = SimpleNamespace(plan=plan, accuracy=lambda who, test, told=told: told[who])
+        assert can_be_asked(record) is awake
 
 
 def test_only_training_labels_are_spoilt():
