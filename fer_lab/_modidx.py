@@ -1317,6 +1317,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                 'fer_lab.runner.kernel_class': ('library/runner.html#kernel_class', 'fer_lab/runner.py'),
                                 'fer_lab.runner.kernel_environment': ('library/runner.html#kernel_environment', 'fer_lab/runner.py'),
                                 'fer_lab.runner.main': ('library/runner.html#main', 'fer_lab/runner.py'),
+                                'fer_lab.runner.nameless': ('library/runner.html#nameless', 'fer_lab/runner.py'),
                                 'fer_lab.runner.new_folder': ('library/runner.html#new_folder', 'fer_lab/runner.py'),
                                 'fer_lab.runner.notebook_page': ('library/runner.html#notebook_page', 'fer_lab/runner.py'),
                                 'fer_lab.runner.now': ('library/runner.html#now', 'fer_lab/runner.py'),

@@ -367,7 +367,7 @@ def write_votes(
     votes.to_csv(path, index=False, lineterminator="\n")
     return path
 
-
+# %% ../nbs/library/03_fer2013.ipynb #bfc16e58
 def read_votes(
     path: Path,
 ) -> tuple[np.ndarray, np.ndarray]:  # votes uint8 [N, 10] in the order of VOTES; usage int8 [N]

@@ -108,7 +108,7 @@ def load_clips(
 def _labelled(faces: FaceSet) -> FaceSet:
     return faces.subset(faces.labels >= 0) if (faces.labels < 0).any() else faces
 
-
+# %% ../nbs/library/03_readers.ipynb #fc71ec95
 def layout_of(name: str) -> Layout:
     "The layout called `name`. Raises `DataError` for an unknown one."
     if name not in LAYOUTS:

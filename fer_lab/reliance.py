@@ -766,7 +766,7 @@ def save(self: Record, folder: Path | None = None) -> Path:  # the file
     write_atomic(path, json.dumps(facts, indent=1))
     return path
 
-
+# %% ../nbs/library/27_reliance.ipynb #7ddd2e41
 def load_reliance(name: str, folder: Path | None = None) -> Record:
     "A recorded examination. Raises `RelianceError` if there is none of this name."
     path = Path(folder or records()) / f"{name}.json"
@@ -995,7 +995,7 @@ def verdict(
     faults += ["not shown to differ from its twin"] if twin != "pass" else []
     return "; ".join(faults) or "informative"
 
-
+# %% ../nbs/library/27_reliance.ipynb #d13ff6d0
 @patch
 def league(self: Record) -> pd.DataFrame:  # a row a method, best first, then rivals and the ceilings
     "All methods with marks, intervals and verdict."

@@ -24,6 +24,7 @@ from types import SimpleNamespace
 import nbformat
 from rich.console import Console
 
+import fer_lab
 from .pages import PLOTLY, SCRIPT, WIDGET, PlotlyFigures, plotly_file
 from .readers import load_dataset
 from .report import environment
@@ -32,10 +33,10 @@ from .settings import KEYS, Settings, explain_choices, load_settings, settings_r
 from .workspace import PICTURES, Home, NotebookError, choose, find_home, notebooks, visible
 
 # %% auto #0
-__all__ = ['PATIENCE', 'MARKS', 'FORMULA', 'LIVE', 'kernel_environment', 'kernel_class', 'code_cells', 'title_of',
+__all__ = ['PATIENCE', 'MARKS', 'FORMULA', 'LIVE', 'PLACES', 'kernel_environment', 'kernel_class', 'code_cells', 'title_of',
            'parameters_for', 'Watch', 'execute', 'shortened', 'shown_progress', 'with_mathml', 'drop_bars',
            'for_reading', 'notebook_page', 'only_links_that_lead_somewhere', 'LabRun', 'now', 'new_folder', 'plan',
-           'copy_pictures', 'run_lab', 'prune_widgets', 'keep_outputs', 'refresh_outputs', 'main']
+           'copy_pictures', 'run_lab', 'prune_widgets', 'nameless', 'keep_outputs', 'refresh_outputs', 'main']
 
 # %% ../nbs/library/21_runner.ipynb #cell-006
 def kernel_environment(
@@ -416,6 +417,23 @@ def prune_widgets(notebook: nbformat.NotebookNode) -> None:
     else:
         notebook.metadata.pop("widgets", None)
 
+# %% ../nbs/library/21_runner.ipynb #dfba67bc
+PLACES = {  # pattern -> what a reader sees instead
+    re.escape(tempfile.gettempdir()) + r"/tmp\w+(?=/|\b)": "…",  # a folder that `tempfile` made
+    re.escape(str(Path(fer_lab.__file__).parents[1])) + "/": "",  # the folder that holds the package
+}
+
+
+def nameless(told, places: Mapping[str, str]):  # str, or lists and dicts that hold some
+    "The same, with the places of this machine replaced."
+    if isinstance(told, str):
+        for pattern, instead in places.items():
+            told = re.sub(pattern, instead, told)
+        return told
+    if isinstance(told, dict):
+        return type(told)({key: nameless(value, places) for key, value in told.items()})
+    return [nameless(value, places) for value in told] if isinstance(told, list) else told
+
 # %% ../nbs/library/21_runner.ipynb #cell-034
 def keep_outputs(notebook: nbformat.NotebookNode, executed: nbformat.NotebookNode) -> None:
     "Take over outputs and widget state from the executed notebook, without what papermill added."
@@ -429,6 +447,7 @@ def keep_outputs(notebook: nbformat.NotebookNode, executed: nbformat.NotebookNod
             for output in cell.outputs:
                 if PLOTLY in output.get("data", {}):
                     output["data"] = {PLOTLY: output["data"][PLOTLY]}
+            cell.outputs = nameless(cell.outputs, PLACES)
     prune_widgets(notebook)
 
 

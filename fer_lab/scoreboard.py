@@ -74,7 +74,7 @@ def machine_of(context: dict) -> str:
     words = [hardware, f"torch {known.get('torch', '')}", f"revision {known.get('revision', '')}"]
     return " · ".join(word for word in words if word and not word.endswith(" "))
 
-
+# %% ../nbs/library/19_scoreboard.ipynb #08546402
 def read_score(folder: Path, root: Path) -> Score:
     "The score in a report's folder below `root`. Raises `ReportError` if the record is not complete."
     path = folder / "report.json"

@@ -287,7 +287,7 @@ def folder_space(words: set[str]) -> LabelSpace:
     known = next((space for space in (FER7, FER8) if all(class_number(w, space) is not None for w in words)), None)
     return known or LabelSpace("folders", tuple(sorted(word.lower() for word in words)))
 
-
+# %% ../nbs/library/03_stills.ipynb #8af09242
 def survey_folders(folder: str | Path) -> Survey:
     "Pictures whose folder is their class."
     folder = Path(folder)

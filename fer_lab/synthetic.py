@@ -368,7 +368,7 @@ def with_aus(self: FaceParams, **strengths: float) -> FaceParams:
         aus[:, au_index(name)] = sides.expand(2)
     return replace(self, aus=aus)
 
-
+# %% ../nbs/library/02_synthetic.ipynb #1d5e5a14
 def stack(batches: list[FaceParams]) -> FaceParams:
     "Several batches of the same set as one, to be drawn together."
     joined = {f.name: torch.cat([getattr(p, f.name) for p in batches]) for f in fields(FaceParams) if f.name != "seed"}
@@ -1220,7 +1220,7 @@ def compress(images: torch.Tensor, lost: torch.Tensor) -> torch.Tensor:
     images[which] = result.round().clamp(0, 255).to(torch.uint8)
     return images
 
-
+# %% ../nbs/library/02_synthetic.ipynb #13d566dc
 def in_luma(x: torch.Tensor) -> torch.Tensor:
     "RGB [N, 3, ...] as brightness and two colour differences around 128 (JFIF); grey stays."
     if x.shape[1] == 1:

@@ -500,12 +500,9 @@ def wait(self: Newest, timeout: float | None = None) -> None:  # seconds
 # %% ../nbs/library/13_widgets.ipynb #cell-068
 class OcclusionWidget(FaceWidget):
     "Slide a square over a face: what does hiding a part cost, and where does the answer flip?"
-
-    window = traitlets.Int(8).tag(sync=True)  # pixels
-    stride = traitlets.Int(4).tag(sync=True)  # pixels
+    window, stride = traitlets.Int(8).tag(sync=True), traitlets.Int(4).tag(sync=True)  # pixels
     target = traitlets.Int(-1).tag(sync=True)  # the class to watch; -1: the network's own answer
-    windows = traitlets.List().tag(sync=True)  # what the sliders offer
-    strides = traitlets.List().tag(sync=True)
+    windows, strides = (traitlets.List().tag(sync=True) for _ in range(2))  # what the sliders offer
     scale = traitlets.List(DIVERGING).tag(sync=True)
     progress = traitlets.Float(1.0).tag(sync=True)
     _esm = OCCLUSION_VIEW
@@ -516,8 +513,7 @@ class OcclusionWidget(FaceWidget):
         images,  # uint8 [N, 1, H, W]
         classes: Sequence[str],
         labels: Sequence[int] | None = None,  # -1: unknown
-        window: int = 8,
-        stride: int = 4,
+        window: int = 8, stride: int = 4,  # pixels
     ):
         self.model, self.newest = model, Newest(self._answer)
         side = min(as_images(images).shape[2:])

@@ -42,10 +42,8 @@ levelling = Exercise(
         return np.round(255 * share).astype(np.uint8)[grey]
     """,
     checks={
-        "equalised([[0, 0, 10, 200, 90]])":
-            lambda equalised: equalised(np.array([[0, 0, 10, 200, 90]], np.uint8)),
-        "the dimmer (half of every grey) is forgotten":
-            lambda equalised: _forgets(equalised, (np.arange(256) // 2).astype(np.uint8)),
+        "equalised([[0, 0, 10, 200, 90]])": lambda f: f(np.array([[0, 0, 10, 200, 90]], np.uint8)),
+        "the dimmer (half of every grey) is forgotten": lambda f: _forgets(f, (np.arange(256) // 2).astype(np.uint8)),
         "a gamma of 0.5 is forgotten":
             lambda equalised: _forgets(equalised, np.round(255 * (np.arange(256) / 255) ** 0.5).astype(np.uint8)),
     },
@@ -60,7 +58,6 @@ levelling = Exercise(
         Slip(".astype(np.uint8)", "", "The numbers are right, but a picture is made of bytes: uint8."),
     ],
     hints=["`np.bincount(grey.ravel(), minlength=256)` counts each grey.", "`cumsum` adds up from the dark end.",
-           "Make a table of 256 new greys, then look every pixel up in it: `table[grey]`."],
-    given=globals(),
+           "Make a table of 256 new greys, then look every pixel up in it: `table[grey]`."], given=globals(),
     keep="Only the *order* of the greys counts, and a rising curve keeps it. A lamp from the side changes the order.",
 )

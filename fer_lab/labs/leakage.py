@@ -65,7 +65,6 @@ dealing = Exercise(
         Slip("number % folds", "number", "This gives everybody a fold of their own. Only `folds` are wanted."),
     ],
     hints=["Which of the two arrays must not be cut?", "`np.unique(people, return_inverse=True)` numbers the people.",
-           "The remainder `number % folds` deals people like cards."],
-    given=globals(),
+           "The remainder `number % folds` deals people like cards."], given=globals(),
     keep="People kept whole keeps clips whole, too. The reverse is not true, and that is the commonest leak of all.",
 )

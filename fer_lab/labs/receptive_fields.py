@@ -33,11 +33,9 @@ growing = Exercise(
         return size
     """,
     checks={
-        "pixels_seen([(5, 1, 1), (2, 2, 1), (5, 1, 1)])":
-            lambda pixels_seen: pixels_seen([(5, 1, 1), (2, 2, 1), (5, 1, 1)]),
+        "pixels_seen([(5, 1, 1), (2, 2, 1), (5, 1, 1)])": lambda f: f([(5, 1, 1), (2, 2, 1), (5, 1, 1)]),
         "pixels_seen([(3, 1, 3), (3, 1, 3)])": lambda pixels_seen: pixels_seen([(3, 1, 3), (3, 1, 3)]),
-        "pixels_seen([(3, 2, 1), (3, 2, 2), (3, 1, 1)])":
-            lambda pixels_seen: pixels_seen([(3, 2, 1), (3, 2, 2), (3, 1, 1)]),
+        "pixels_seen([(3, 2, 1), (3, 2, 2), (3, 1, 1)])": lambda f: f([(3, 2, 1), (3, 2, 2), (3, 1, 1)]),
         "the compact network": lambda pixels_seen: pixels_seen(2 * [(5, 1, 1), (5, 1, 1), (2, 2, 1)]),
     },
     wrong=[
@@ -50,8 +48,7 @@ growing = Exercise(
     ],
     hints=["Keep two numbers while you walk through the layers: the size, and the pixels between neighbouring units.",
            "A layer adds (kernel − 1) · dilation steps of its input.",
-           "Afterwards the step is `stride` times as long."],
-    given=globals(),
+           "Afterwards the step is `stride` times as long."], given=globals(),
     keep="For the compact network it gives 28. Four lines of code refute a printed 36.",
 )
 

@@ -37,6 +37,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC, LinearSVC
 from torch import Tensor, nn
 
+# %% ../../nbs/papers/00_classic.ipynb #797a06f2
 from ..au_mixer import presets
 from ..augment import Augment, to_uint8
 from ..checkpoint import save_weights
@@ -860,14 +861,10 @@ hysteresis = Exercise(
         "many equal edges": lambda normalised: normalised(np.full(36, 5.0)),
     },
     wrong=[
-        Wrong("""
-        def normalised(block):
-            return np.minimum(block / np.sqrt((block**2).sum()), 0.2)
-        """, "After the cut the length is no longer 1. Divide once more."),
-        Wrong("""
-        def normalised(block):
-            return block / np.sqrt((block**2).sum())
-        """, "Where is the cut at 0.2? Without it one strong edge drowns the others."),
+        Wrong("def normalised(block):\n    return np.minimum(block / np.sqrt((block**2).sum()), 0.2)",
+              "After the cut the length is no longer 1. Divide once more."),
+        Wrong("def normalised(block):\n    return block / np.sqrt((block**2).sum())",
+              "Where is the cut at 0.2? Without it one strong edge drowns the others."),
         Wrong("""
         def normalised(block):
             cut = np.minimum(block, 0.2)
@@ -875,8 +872,7 @@ hysteresis = Exercise(
         """, "Cut *after* the first division: 0.2 is a share of the length, not a grey value."),
         Slip("np.sqrt((block**2).sum())", "block.sum()", "The length is the root of the sum of squares."),
     ],
-    hints=["Three steps, in this order: divide, cut, divide.", "`np.minimum(values, 0.2)` cuts."],
-    given=globals(),
+    hints=["Three steps, in this order: divide, cut, divide.", "`np.minimum(values, 0.2)` cuts."], given=globals(),
     keep="Multiply `block` by any number and the answer stays: twice the light, the same feature.",
 )
 

@@ -806,10 +806,23 @@ asking_strangers = Exercise(
     ],
     hints=["Each face has exactly one model that may judge it: that of its own fold.",
            "`right[fold, :, faces]` with `faces = np.arange(len(fold))` picks that model for each face.",
-           "The result has the shape [faces, epochs]; take the mean over epochs."],
-    given=globals(),
+           "The result has the shape [faces, epochs]; take the mean over epochs."], given=globals(),
     keep="Judged by a model that trained on it, the hardest face looks as easy as the others.",
 )
+
+# %% ../../nbs/papers/01_curriculum.ipynb #2c98e464
+_STEPPING_SLIPS = [
+    Slip("best, stale = -1.0, 0\n    return", "stale = 0\n    return", "The best of the *old* stage still counts. "
+         "Harder faces may make validation worse for a while; that is not standing still."),
+    Slip("score > best", "score >= best", "Equally good is not better. On the plateau, where the score does not "
+         "move at all, your first stage would never end."),
+    Slip("append(epoch + 1)", "append(epoch)", "This epoch was still part of the old stage. The next one begins "
+         "the new stage."),
+    Slip("else stale + 1", "else stale + 1 if score < best else stale", "An epoch as good as the best is not an "
+         "improvement either; it has to count."),
+    Slip("stale = 0 if score > best else stale + 1", "stale = stale + (score <= best)", "Bad epochs count only in "
+         "a row: an improvement has to set the count back to 0."),
+]
 
 # %% ../../nbs/papers/01_curriculum.ipynb #195a33c3
 stepping = Exercise(
@@ -844,24 +857,24 @@ stepping = Exercise(
         "bad epochs with a good one between them": lambda f: f([0.5, 0.4, 0.6, 0.5, 0.7, 0.6, 0.6], 2),
         "a bad one between two that are equally good": lambda f: f([0.5, 0.4, 0.5, 0.4], 2),
     },
-    wrong=[
-        Slip("best, stale = -1.0, 0\n    return", "stale = 0\n    return", "The best of the *old* stage still counts. "
-             "Harder faces may make validation worse for a while; that is not standing still."),
-        Slip("score > best", "score >= best", "Equally good is not better. On the plateau, where the score does not "
-             "move at all, your first stage would never end."),
-        Slip("append(epoch + 1)", "append(epoch)", "This epoch was still part of the old stage. The next one begins "
-             "the new stage."),
-        Slip("else stale + 1", "else stale + 1 if score < best else stale", "An epoch as good as the best is not an "
-             "improvement either; it has to count."),
-        Slip("stale = 0 if score > best else stale + 1", "stale = stale + (score <= best)", "Bad epochs count only in "
-             "a row: an improvement has to set the count back to 0."),
-    ],
+    wrong=_STEPPING_SLIPS,
     hints=["Keep two things: the best score of this stage, and how many epochs in a row were no better.",
            "When that count reaches `patience`, note `epoch + 1` and forget both.",
-           "A stage's first epoch always counts as better: start each stage with a best score below any other."],
-    given=globals(),
+           "A stage's first epoch always counts as better: start with a best score below any other."], given=globals(),
     keep="On FER2013 the plateau is a score that stands still: a small t ends the first stage before it has begun.",
 )
+
+# %% ../../nbs/papers/01_curriculum.ipynb #78199db2
+_REPLAYING_SLIPS = [
+    Slip("stage >= part", "stage == part", "These are the visits if easy faces are *replaced*. With baby steps "
+         "they stay in the pool."),
+    Slip("stage >= part", "stage <= part", "Turned round: the easiest part is in the pool of every stage, the "
+         "hardest only in that of the last."),
+    Slip("sum(faces_seen) / n", "len(faces_seen)", "The control looks at *all* faces in each epoch here. It should "
+         "look at as many as the baby steps did, no more."),
+    Slip("faces_seen[0] * stages / (stage_of[0] + 1)", "faces_seen[0] * stages", "A run may begin in a later "
+         "stage: its first pool is then more than one part."),
+]
 
 # %% ../../nbs/papers/01_curriculum.ipynb #d746ba9e
 replaying = Exercise(
@@ -892,16 +905,7 @@ replaying = Exercise(
         "a long last stage": lambda visits: visits([50, 100, 100, 100], [0, 1, 1, 1], 2),
         "a run that starts in the second stage": lambda visits: visits([60, 90], [1, 2], 3),
     },
-    wrong=[
-        Slip("stage >= part", "stage == part", "These are the visits if easy faces are *replaced*. With baby steps "
-             "they stay in the pool."),
-        Slip("stage >= part", "stage <= part", "Turned round: the easiest part is in the pool of every stage, the "
-             "hardest only in that of the last."),
-        Slip("sum(faces_seen) / n", "len(faces_seen)", "The control looks at *all* faces in each epoch here. It should "
-             "look at as many as the baby steps did, no more."),
-        Slip("faces_seen[0] * stages / (stage_of[0] + 1)", "faces_seen[0] * stages", "A run may begin in a later "
-             "stage: its first pool is then more than one part."),
-    ],
+    wrong=_REPLAYING_SLIPS,
     hints=["A part is looked at in every epoch whose stage is its own or a later one.",
            "n follows from any epoch: `faces_seen * stages / (stage + 1)`.",
            "Evenly drawn, each of n faces is looked at `sum(faces_seen) / n` times."],

@@ -161,7 +161,6 @@ def check_choices(
 # %% ../../nbs/papers/02_multiscale.ipynb #cf8e8d97
 class MultiScale(nn.Module):
     "Two shallow convolutions, Inception blocks with a dilated branch, gates: after Zhang, Kong and Teng 2022."
-
     def __init__(
         self,
         num_classes: int = 7,
@@ -520,8 +519,7 @@ gating = Exercise(
     ],
     hints=["Squeeze: one number for each face and channel, [N, C].",
            "Excite: a linear layer is `means @ squeeze.T`; then ReLU, the other layer, sigmoid.",
-           "Scale: give the gate two axes of length 1, so that it fits on the maps."],
-    given=globals(),
+           "Scale: give the gate two axes of length 1, so that it fits on the maps."], given=globals(),
     keep="The gate knows that something is there, not where. So it can turn a channel up, never a place.",
 )
 
@@ -568,8 +566,7 @@ comparing = Exercise(
     ],
     hints=["Go through the people one by one: `people == who` marks the rows of one of them.",
            "`own & calm` marks this person's calm rows; take the mean over rows, axis 0.",
-           "Write into a copy: `features.clone()`."],
-    given=globals(),
+           "Write into a copy: `features.clone()`."], given=globals(),
     keep="What is left is the change of a face. In a video the calm face is free: take the first pictures.",
 )
 

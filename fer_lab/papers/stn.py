@@ -218,7 +218,6 @@ def head(
 # %% ../../nbs/papers/06_stn.ipynb #cell-053
 class DeepEmotion(nn.Module):
     "Four convolutions and a spatial transformer: Minaee, Minaei and Abdolrashidi 2021 (Sensors 21, 3046)."
-
     def __init__(
         self,
         num_classes: int = 7,
@@ -234,12 +233,10 @@ class DeepEmotion(nn.Module):
         check_choices(warp=warp, localisation=localisation, theta=theta, norm=norm)
         self.config = dict(num_classes=num_classes, warp=warp, localisation=localisation, theta=theta, norm=norm,
                            dropout=dropout, in_channels=in_channels, size=size)
-        self.features = feature_path(in_channels, norm)
-        self.dropout = nn.Dropout(dropout)
+        self.features, self.dropout = feature_path(in_channels, norm), nn.Dropout(dropout)
         self.inspect = {"features": "features"}
         if warp != "none":
-            self.localisation = THETAS[theta](localisation, in_channels, size)
-            self.sampler = Sampler()
+            self.localisation, self.sampler = THETAS[theta](localisation, in_channels, size), Sampler()
             self.inspect |= {"theta": "localisation", "warped": "sampler"}
         side = ((size - 4) // 2 - 4) // 2  # two convolutions, a pooling, twice
         self.head = head(CHANNELS * side * side, num_classes)

@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import nbformat
 import pytest
 from rich.console import Console
 
+import fer_lab
 from fer_lab import runner
 from fer_lab.pages import PLOTLY, WIDGET
 from fer_lab.runner import (
@@ -243,3 +245,15 @@ def test_formulas_are_drawn_by_the_browser_and_code_is_left_alone():
     page = runner.with_mathml(r'<p title="$a$">$$x &lt; \frac{1}{2}$$ and $\theta$; $5, $6</p><pre>$HOME $y$</pre>')
     assert page.count("<math") == 2 and "<mfrac>" in page and "&#x0003C;" in page
     assert '<p title="$a$">' in page and "$5, $6" in page and "<pre>$HOME $y$</pre>" in page
+
+
+def test_stored_outputs_do_not_tell_where_this_machine_keeps_things(tmp_path):
+    lies = tempfile.mkdtemp()
+    source = f"import fer_lab, sys\nprint({lies!r} + '/runs/a', fer_lab.__file__, file=sys.stderr)\n{lies!r}"
+    path = tmp_path / "told.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# Told"),
+                                                   nbformat.v4.new_code_cell(source)]), path)
+    assert refresh_outputs(path, "smoke").status == "done"
+    text = str(nbformat.read(path, as_version=4).cells[1].outputs)
+    assert lies not in text and str(Path(fer_lab.__file__).parents[1]) not in text
+    assert "…/runs/a fer_lab/__init__.py" in text
