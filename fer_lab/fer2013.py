@@ -15,6 +15,7 @@ __all__ = ['SIDE', 'PIXELS', 'OFFICIAL_COUNTS', 'USAGES', 'REMEDY', 'KNOWN_MD5',
            'completeness', 'convert_fer2013', 'write_folders', 'write_arrays']
 
 # %% ../nbs/library/03_fer2013.ipynb #cell-005
+import contextlib
 import gzip
 import hashlib
 import io
@@ -423,8 +424,9 @@ def load_rows(entry: Path) -> Rows | None:
 def drop_old_drafts(folder: Path, age: float = 86400) -> None:
     "Remove drafts that a killed process left more than `age` seconds ago."
     for draft in folder.glob(".*.draft"):
-        if draft.stat().st_mtime < time.time() - age:
-            shutil.rmtree(draft, ignore_errors=True)
+        with contextlib.suppress(FileNotFoundError):  # another process may have finished with it just now
+            if draft.stat().st_mtime < time.time() - age:
+                shutil.rmtree(draft, ignore_errors=True)
 
 # %% ../nbs/library/03_fer2013.ipynb #cell-059
 def keep_rows(rows: Rows, entry: Path) -> None:

@@ -7,6 +7,7 @@ import re
 import tarfile
 import threading
 import time
+import warnings
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -416,6 +417,16 @@ def test_first_reads_at_the_same_time_agree(tmp_path):
     for result in results:
         assert_same(result, faces)
     assert cached().count("frames.npy") == 1 and not [name for name in cached() if name.endswith(".draft")]
+
+
+def test_a_draft_that_vanishes_while_the_folder_is_tidied_does_no_harm(tmp_path):
+    folder = cache_dir() / "fer2013"
+    folder.mkdir(parents=True)
+    (folder / ".gone.draft").symlink_to(tmp_path / "renamed by another process")  # listed, but not there to be asked
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        read_fer2013(write_fer2013(some_faces(2), tmp_path / "fer2013.csv"))
+    assert cached().count("frames.npy") == 1
 
 
 def test_drafts_of_dead_processes_are_removed_after_a_day(tmp_path):
