@@ -627,7 +627,7 @@ def apex_distance(
 MATTERS = 0.02  # smallest difference in accuracy that would matter
 CONTESTANTS = ("baby-step", "hard-add", "random-add", "easy-replace", "hard-replace", "all-at-once")
 NOISE = {"clean": 0.0, "noisy": 0.3}  # share of wrong labels on the training side
-BUDGETS = {"short": (12, 4, 4), "long": (36, 4, 12)}  # epochs; patience and longest stage of the baby steps
+BUDGETS = {"short": (12, 4, 4), "long": (24, 4, 8)}  # epochs; patience and longest stage of the baby steps
 
 
 def order_plan(
@@ -733,8 +733,8 @@ def can_be_asked(record: TrialRecord) -> bool:
 
 # %% ../../nbs/papers/01_curriculum.ipynb #b84ca48c
 RECORDS = (
-    *(order_plan(labels, length, seeds=10, faces=2100) for labels in NOISE for length in BUDGETS),
-    order_plan("clean", "short", seeds=10, faces=2100, difficulty="intensity", name="curriculum-intensity"),
+    *(order_plan(labels, length, seeds=10, faces=1200) for length in BUDGETS for labels in NOISE),
+    order_plan("clean", "short", seeds=10, faces=1200, difficulty="intensity", name="curriculum-intensity"),
 )
 record_trials = partial(record_all, RECORDS, OrderTrial)  # record_trials("runs/trials") makes all of them again
 

@@ -423,7 +423,7 @@ class PartsTrial:
 # %% ../../nbs/papers/02_multiscale.ipynb #4b56fb00
 RECORDS = (
     parts_plan("multiscale-parts", seeds=10, faces=1500, epochs=12),
-    parts_plan("multiscale-depth", seeds=10, faces=1500, epochs=12, contestants=DEPTHS,
+    parts_plan("multiscale-depth", seeds=10, faces=840, epochs=16, contestants=DEPTHS,
                tests=("seen faces", "new faces")),
 )
 record_trials = partial(record_all, RECORDS, PartsTrial)  # record_trials("runs/trials") makes all of them again
