@@ -20,7 +20,7 @@ from scipy.sparse.csgraph import connected_components
 from .settings import LabError
 
 # %% auto #0
-__all__ = ['FER7', 'BASIC6', 'CKPLUS7', 'FER8', 'CREMAD6', 'CASME7', 'CASME5', 'SAMM8', 'MICRO3', 'SPACES', 'LabelSpace',
+__all__ = ['FER7', 'BASIC6', 'CKPLUS7', 'FER8', 'CREMAD6', 'CASME7', 'CASME5', 'SAMM8', 'MICRO3', 'SPACES', 'MARKS', 'LabelSpace',
            'FaceSetError', 'FaceSet']
 
 # %% ../nbs/library/01_faceset.ipynb #cell-005
@@ -88,6 +88,11 @@ class FaceSet:
     def fingerprint(self) -> str:
         "16 hex digits over ids, labels, label space and pixels: the same faces give the same fingerprint."
         return _fingerprint(self)
+
+    @cached_property
+    def _frames_each(self) -> int | None:  # asked for every batch
+        lengths = np.unique(np.diff(self.spans))
+        return int(lengths[0]) if len(lengths) == 1 else None
 
     @cached_property
     def _pixel_keys(self) -> np.ndarray:  # found once: fifty folds of the same faces ask fifty times
@@ -230,7 +235,7 @@ def stills(
     self: FaceSet,
     index: Sequence[int] | np.ndarray | None = None,  # positions; all items by default
 ) -> np.ndarray:  # uint8 [n, C, H, W]; a view where the items stand in a row
-    "Pixels of items that have one frame. Sequences need `peaks()` first."
+    "Pixels of items that have one frame. Of sequences take `peaks()`, `moments()` or `each_frame()` first."
     return _stills(self, index)
 
 
@@ -240,29 +245,31 @@ def batch(
     index: Sequence[int] | np.ndarray | None = None,  # positions; all items by default
 ) -> torch.Tensor:  # uint8 [n, C, H, W]; of clips that all have T frames [n, T, C, H, W]
     "Pixels as a tensor of its own. Clips of different lengths need `peaks()` or `moments()` first."
-    lengths = np.unique(np.diff(self.spans))
-    if len(lengths) != 1 or lengths[0] == 1:
+    if self._frames_each in (None, 1):
         return torch.from_numpy(np.array(self.stills(index)))
     first = self.spans[:, 0] if index is None else self.spans[np.asarray(index), 0]
-    return torch.from_numpy(self.frames[first[:, None] + np.arange(lengths[0])])
+    return torch.from_numpy(self.frames[first[:, None] + np.arange(self._frames_each)])
 
 # %% ../nbs/library/01_faceset.ipynb #42179e40
+MARKS = ["onset", "apex", "offset", "fps"]  # what is told of a clip as it was filmed
+
+
 @patch
 def moments(
     self: FaceSet,
     frame: np.ndarray,  # int64 [N, T], counted from the item's first frame; the same one may stand there twice
 ) -> FaceSet:  # clips of T frames each; pixels are copied
-    "T chosen frames of each item, in the order given. onset, apex and offset are dropped: they counted other frames."
-    frame, lengths = np.asarray(frame, np.int64), np.diff(self.spans)
-    _check(frame.ndim == 2 and len(frame) == len(self) and frame.shape[1] > 0,
-           f"moments needs frames of shape [{len(self)}, T]; got {list(frame.shape)}.")
+    "T chosen frames of each item, in the order given. `MARKS` are dropped: they counted other frames."
+    frame, lengths = np.asarray(frame), np.diff(self.spans)
+    _check(frame.ndim == 2 and len(frame) == len(self) and frame.shape[1] > 0 and frame.dtype.kind in "iu",
+           f"moments needs whole numbers of shape [{len(self)}, T]; got {frame.dtype} {list(frame.shape)}.")
     _check(((frame >= 0) & (frame < lengths)).all(),
            "every frame must lie inside its item, counted from the item's first frame.")
     chosen, count = (self.spans[:, :1] + frame).ravel(), frame.shape[1]
     kept = {key: None if (value := getattr(self, key)) is None else value[chosen]
             for key in ("frames", "landmarks", "aus", "regions")}
     starts = np.arange(len(self)) * count
-    return replace(self, **kept, meta=self.meta.drop(columns=["onset", "apex", "offset"], errors="ignore"),
+    return replace(self, **kept, meta=self.meta.drop(columns=MARKS, errors="ignore"),
                    spans=np.stack([starts, starts + count], 1))
 
 # %% ../nbs/library/01_faceset.ipynb #288c576b
@@ -290,7 +297,7 @@ def _frame_meta(meta: pd.DataFrame, item: np.ndarray, frame: np.ndarray) -> pd.D
     "One row a frame. Onset, apex and offset count frames of a clip: of a still they would say nothing true."
     clip = meta["sequence" if "sequence" in meta else "id"].to_numpy()[item]
     name = meta["id"].astype(str).to_numpy(object)[item] + [f"/{k}" for k in frame]
-    rows = meta.drop(columns=["onset", "apex", "offset"], errors="ignore").iloc[item]
+    rows = meta.drop(columns=MARKS, errors="ignore").iloc[item]
     return rows.assign(id=name, sequence=clip, frame=frame)
 
 # %% ../nbs/library/01_faceset.ipynb #cell-025

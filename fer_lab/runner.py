@@ -33,10 +33,10 @@ from .settings import KEYS, Settings, explain_choices, load_settings, settings_r
 from .workspace import PICTURES, Home, NotebookError, choose, find_home, notebooks, visible
 
 # %% auto #0
-__all__ = ['PATIENCE', 'MARKS', 'FORMULA', 'LIVE', 'PLACES', 'kernel_environment', 'kernel_class', 'code_cells', 'title_of',
+__all__ = ['PATIENCE', 'MARKS', 'FORMULA', 'LIVE', 'kernel_environment', 'kernel_class', 'code_cells', 'title_of',
            'parameters_for', 'Watch', 'execute', 'shortened', 'shown_progress', 'with_mathml', 'drop_bars',
            'for_reading', 'notebook_page', 'only_links_that_lead_somewhere', 'LabRun', 'now', 'new_folder', 'plan',
-           'copy_pictures', 'run_lab', 'prune_widgets', 'nameless', 'keep_outputs', 'refresh_outputs', 'main']
+           'copy_pictures', 'run_lab', 'prune_widgets', 'places', 'nameless', 'keep_outputs', 'refresh_outputs', 'main']
 
 # %% ../nbs/library/21_runner.ipynb #cell-006
 def kernel_environment(
@@ -418,10 +418,11 @@ def prune_widgets(notebook: nbformat.NotebookNode) -> None:
         notebook.metadata.pop("widgets", None)
 
 # %% ../nbs/library/21_runner.ipynb #dfba67bc
-PLACES = {  # pattern -> what a reader sees instead
-    re.escape(tempfile.gettempdir()) + r"/tmp\w+(?=/|\b)": "…",  # a folder that `tempfile` made
-    re.escape(str(Path(fer_lab.__file__).parents[1])) + "/": "",  # the folder that holds the package
-}
+def places() -> dict[str, str]:  # pattern -> what a reader sees instead
+    "What stored outputs must not tell: the folder that holds the package, and those that `tempfile` made."
+    temporary, package = re.escape(tempfile.gettempdir()), Path(fer_lab.__file__).parents[1]
+    return {temporary + r"/tmp\w+": "…"} | {
+        r"(?<![\w.:/])" + re.escape(str(folder)) + "/": "" for folder in (package, package.resolve())}
 
 
 def nameless(told, places: Mapping[str, str]):  # str, or lists and dicts that hold some
@@ -437,9 +438,10 @@ def nameless(told, places: Mapping[str, str]):  # str, or lists and dicts that h
 # %% ../nbs/library/21_runner.ipynb #cell-034
 def keep_outputs(notebook: nbformat.NotebookNode, executed: nbformat.NotebookNode) -> None:
     "Take over outputs and widget state from the executed notebook, without what papermill added."
+    hide = places()
     notebook.metadata.pop("widgets", None)
     if "widgets" in executed.metadata:
-        notebook.metadata["widgets"] = executed.metadata["widgets"]
+        notebook.metadata["widgets"] = nameless(executed.metadata["widgets"], hide)
     ran = [cell for cell in executed.cells if "injected-parameters" not in cell.metadata.get("tags", [])]
     for cell, done in zip(notebook.cells, ran, strict=True):
         if cell.cell_type == "code":
@@ -447,7 +449,7 @@ def keep_outputs(notebook: nbformat.NotebookNode, executed: nbformat.NotebookNod
             for output in cell.outputs:
                 if PLOTLY in output.get("data", {}):
                     output["data"] = {PLOTLY: output["data"][PLOTLY]}
-            cell.outputs = nameless(cell.outputs, PLACES)
+            cell.outputs = nameless(cell.outputs, hide)
     prune_widgets(notebook)
 
 

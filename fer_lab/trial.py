@@ -683,9 +683,10 @@ def record_all(
     unknown = set(names) - {plan.name for plan in plans}
     _check(not unknown, f"there is no plan {', '.join(sorted(unknown))}; known are: "
                         f"{', '.join(plan.name for plan in plans)}.")
-    command = f"python -c \"from {run.__module__} import record_trials; record_trials('runs/trials')\""
     for plan in plans:
         if not names or plan.name in names:
+            call = f"record_trials('runs/trials', ['{plan.name}'])"
+            command = f"python -c \"from {run.__module__} import record_trials; {call}\""
             run_trial(plan, run(plan, settings), Path(folder) / plan.name, command).save()
 
 # %% ../nbs/library/17_trial.ipynb #cell-082

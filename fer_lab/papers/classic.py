@@ -622,10 +622,8 @@ def cell_evidence(
     usual: FaceSet,  # what a number usually is: its mean over these
 ) -> np.ndarray:  # float [N, K, rows, columns]: adds up to the score minus the mean score of `usual`
     "What each cell of each face adds to each score."
-    describe = lambda some: model.describe.features.transform(model.describe.prepare.transform(some))  # noqa: E731
-    weights = _weights(model)
-    away = describe(faces) - describe(usual).mean(0)
-    return by_cell(model, away[:, None] * weights)
+    away = _numbers(model, faces) - _numbers(model, usual).mean(0)
+    return by_cell(model, away[:, None] * _weights(model))
 
 
 def cell_weights(
@@ -633,9 +631,13 @@ def cell_weights(
     faces: FaceSet,  # over which the evidence varies
 ) -> np.ndarray:  # float [K, rows, columns], 0 or more
     "How much a linear machine weighs each cell: the spread of what the cell adds to a score."
-    return cell_evidence(model, faces, faces).std(0)
+    return by_cell(model, _numbers(model, faces)[:, None] * _weights(model)).std(0)
 
 # %% ../../nbs/papers/00_classic.ipynb #844ed213
+def _numbers(model: ClassicModel, faces: FaceSet) -> np.ndarray:  # float32 [N, features]
+    return model.describe.features.transform(model.describe.prepare.transform(faces))
+
+
 def _weights(model: ClassicModel) -> np.ndarray:
     if model.config["landmarks"]:
         raise FeatureError("only a linear machine adds up cell by cell; this one compares whole faces with "

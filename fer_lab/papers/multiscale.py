@@ -402,8 +402,9 @@ class PartsTrial:
     def __init__(self, plan: Trial, settings: Settings | None = None):
         self.plan, self.settings, count = plan, settings, plan.details["test faces"]
         self.tests = {name: self.draw(count, 999, TESTS.get(name)) for name in plan.tests if name != "seen faces"}
-        if "seen faces" in plan.tests:  # so all runs learn from the same faces
-            self.tests["seen faces"] = every_seventh(self.faces(0)).train.subset(np.arange(count))
+        self.seen = every_seventh(self.faces(0)) if "seen faces" in plan.tests else None  # all runs learn from these
+        if self.seen:
+            self.tests["seen faces"] = self.seen.train.subset(np.arange(min(count, len(self.seen.train))))
 
     def draw(self, n: int, seed: int, intensity: str | None = None) -> FaceSet:
         return synthetic_faces(n, seed=seed, pose=UPRIGHT, intensity=intensity, mask=False)
@@ -412,12 +413,12 @@ class PartsTrial:
         return self.draw(self.plan.details["training faces"], 1000 + seed, self.plan.details["intensity"])
 
     def __call__(self, contestant: str, seed: int) -> dict[str, Report]:
-        faces, details = self.faces(0 if "seen faces" in self.plan.tests else seed), self.plan.details
+        split, details = self.seen or every_seventh(self.faces(seed)), self.plan.details
         flips = Augment(flip=0.5, rotate=0, translate=0, scale=0, light=0)
         recipe = Recipe(details["epochs"], details["batch"], details["lr"], augment=flips, seed=seed)
         model = CONTESTANTS[contestant]()
         with TemporaryDirectory() as folder:
-            Trainer(model, recipe, folder, settings=self.settings, progress=False).fit(every_seventh(faces))
+            Trainer(model, recipe, folder, settings=self.settings, progress=False).fit(split)
         return {name: evaluate(model, self.tests[name], contestant) for name in self.plan.tests}
 
 # %% ../../nbs/papers/02_multiscale.ipynb #4b56fb00

@@ -307,7 +307,7 @@ def test_evidence_adds_up_to_the_score(features, faces):
     assert np.allclose(evidence.sum((2, 3)), scores[0] - scores[1].mean(0), atol=1e-3)
 
 
-def test_a_cell_weighs_what_its_part_of_the_score_varies(faces):
+def test_a_cell_weighs_what_its_part_of_the_score_varies():
     rng = np.random.default_rng(0)
     labels = np.arange(140) % 7
     pixels = np.full((140, 1, 48, 48), 90, np.uint8)
@@ -318,9 +318,6 @@ def test_a_cell_weighs_what_its_part_of_the_score_varies(faces):
     assert weights[:, 2, 4].min() > 0 and np.count_nonzero(weights.max(0)) == 1
     weights = cell_weights(as_module(classic("hog").fit(pixels, labels)), planted)
     assert np.unravel_index(weights.mean(0).argmax(), (6, 6)) == (2, 4)
-    linear = as_module(classic("hog").fit(faces, faces.labels))
-    scores = linear(to_float(faces.batch())).detach().numpy()
-    assert (cell_weights(linear, faces).sum((1, 2)) >= scores.std(0) - 1e-3).all()  # parts vary at least as the sum
 
 
 def test_a_number_belongs_to_the_cell_that_changes_it(faces):

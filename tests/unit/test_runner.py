@@ -23,8 +23,10 @@ from fer_lab.runner import (
     drop_bars,
     keep_outputs,
     main,
+    nameless,
     new_folder,
     only_links_that_lead_somewhere,
+    places,
     plan,
     prune_widgets,
     refresh_outputs,
@@ -248,12 +250,18 @@ def test_formulas_are_drawn_by_the_browser_and_code_is_left_alone():
 
 
 def test_stored_outputs_do_not_tell_where_this_machine_keeps_things(tmp_path):
-    lies = tempfile.mkdtemp()
-    source = f"import fer_lab, sys\nprint({lies!r} + '/runs/a', fer_lab.__file__, file=sys.stderr)\n{lies!r}"
-    path = tmp_path / "told.ipynb"
-    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# Told"),
-                                                   nbformat.v4.new_code_cell(source)]), path)
-    assert refresh_outputs(path, "smoke").status == "done"
+    with tempfile.TemporaryDirectory() as lies:
+        source = f"import fer_lab, sys\nprint({lies!r} + '/runs/a', fer_lab.__file__, file=sys.stderr)\n{lies!r}"
+        path = tmp_path / "told.ipynb"
+        nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# Told"),
+                                                       nbformat.v4.new_code_cell(source)]), path)
+        assert refresh_outputs(path, "smoke").status == "done"
     text = str(nbformat.read(path, as_version=4).cells[1].outputs)
     assert lies not in text and str(Path(fer_lab.__file__).parents[1]) not in text
     assert "…/runs/a fer_lab/__init__.py" in text
+
+
+def test_an_address_keeps_its_path_even_where_a_folder_has_the_same_name():
+    folder = Path(fer_lab.__file__).parents[1]
+    told = nameless([f"https://host{folder}/page", f"see {folder}/fer_lab/a.py"], places())
+    assert told == [f"https://host{folder}/page", "see fer_lab/a.py"]

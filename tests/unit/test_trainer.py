@@ -216,7 +216,7 @@ def test_clips_of_one_length_train_like_stills(tmp_path):
             return self.frame(x.flatten(0, 1)).unflatten(0, x.shape[:2]).mean(1)
 
     faces = bars()
-    clips = replace(faces, spans=None).moments(np.zeros((len(faces), 2)))
+    clips = replace(faces, spans=None).moments(np.zeros((len(faces), 2), int))
     still = trainer(tmp_path / "a", recipe=RECIPE).fit(split(faces))
     moving = trainer(tmp_path / "b", model=Mean(), recipe=RECIPE).fit(split(clips))
     assert moving.card["val"]["war"] > 0.9 and still.card["val"]["war"] > 0.9
