@@ -262,7 +262,7 @@ def moments(
     "T chosen frames of each item, in the order given. `MARKS` are dropped: they counted other frames."
     frame, lengths = np.asarray(frame), np.diff(self.spans)
     _check(frame.ndim == 2 and len(frame) == len(self) and frame.shape[1] > 0 and frame.dtype.kind in "iu",
-           f"moments needs whole numbers of shape [{len(self)}, T]; got {frame.dtype} {list(frame.shape)}.")
+           f"moments needs frame numbers, whole, of shape [{len(self)}, T]; got {frame.dtype} {list(frame.shape)}.")
     _check(((frame >= 0) & (frame < lengths)).all(),
            "every frame must lie inside its item, counted from the item's first frame.")
     chosen, count = (self.spans[:, :1] + frame).ravel(), frame.shape[1]
