@@ -651,7 +651,7 @@ class ReadingTrial:
             self.told = {seed: {name: told_frames(model.cpu(), clips) for name, clips in sides.items()}}
         return self.told[seed]
 
-# %% ../../nbs/papers/03_compact.ipynb #e9df6c8e
+# %% ../../nbs/papers/03_compact.ipynb #35b700c6
 def answers_by(trial: ReadingTrial, rival: str, seed: int) -> dict[str, np.ndarray]:  # light -> float [N, K]
     "What a rival says to the clips of every test set."
     told, how = trial.tables(seed), trial.plan.details
@@ -663,6 +663,7 @@ def answers_by(trial: ReadingTrial, rival: str, seed: int) -> dict[str, np.ndarr
     if "shuffled" in rival:
         told = {name: shuffled(each, 7919 * seed + k) for k, (name, each) in enumerate(told.items())}
     classes = len(trial.split.faces.classes)
+    torch.manual_seed(seed)  # the same first weights, whether or not the tables were made just now
     reader = AttentionReader(classes) if rival == "self-attention" else GRUReader(classes)
     train_reader(reader, told["train"], trial.split.train.labels, told["val"], trial.split.val.labels,
                  how["reader epochs"], how["reader lr"], seed)
