@@ -624,7 +624,7 @@ def reading_plan(
     return Trial(name, "Does reading all frames beat the peak frame?", RIVALS, tuple(lights), tuple(range(seeds)),
                  MATTERS, details=details)
 
-# %% ../../nbs/papers/03_compact.ipynb #36106fbf
+# %% ../../nbs/papers/03_compact.ipynb #791a9ae8
 def shuffled(told: Sequence[Tensor], seed: int) -> list[Tensor]:
     "The frames of each clip in a random order."
     generator = torch.Generator().manual_seed(seed)
@@ -634,10 +634,16 @@ def shuffled(told: Sequence[Tensor], seed: int) -> list[Tensor]:
 class ReadingTrial:
     "Trains one frame network a seed and lets every rival read it; for `run_trial`."
 
-    def __init__(self, plan: Trial, settings: Settings | None = None):
+    def __init__(
+        self,
+        plan: Trial,
+        settings: Settings | None = None,
+        clips: FaceSet | None = None,  # to learn from and to validate on; None: drawn
+    ):
         self.plan, self.settings, self.told = plan, settings, {}
         size = plan.details["network"]["size"]
-        self.split = holdout(drawn_clips(plan.details["clips"], 101, size), val=0.25, test=0.02)
+        clips = drawn_clips(plan.details["clips"], 101, size) if clips is None else clips
+        self.split = holdout(clips, val=0.25, test=0.02)
         self.tests = {light: drawn_clips(plan.details["test clips"], 202, size, light) for light in plan.tests}
 
     def tables(self, seed: int) -> dict[str, list[Tensor]]:
