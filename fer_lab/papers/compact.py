@@ -105,12 +105,12 @@ class CompactCNN(nn.Module):
     def forward(self, x: Tensor) -> Tensor:  # float [N, C, size, size] in -1..1 -> logits [N, num_classes]
         return self.head(self.fc2(self.fc1(self.stages(x).flatten(1))))
 
-# %% ../../nbs/papers/03_compact.ipynb #c4259d57
+# %% ../../nbs/papers/03_compact.ipynb #1dbd0f1a
 RESETS = ("before", "after")
 
 
-class GatedMemory(nn.Module):
-    "A GRU (Cho et al. 2014) that shows its gates. Rows of the weights: reset, update, proposal, as in `nn.GRU`."
+class GatedMemory(nn.GRUCell):
+    "A GRU (Cho et al. 2014) that shows its gates. Weights as in `nn.GRUCell`: rows of reset, update, proposal."
 
     def __init__(
         self,
@@ -118,37 +118,33 @@ class GatedMemory(nn.Module):
         hidden: int = 128,
         reset: str = "before",  # "before" (Cho et al.; one bias) or "after" (cuDNN, PyTorch; two)
     ):
-        super().__init__()
+        super().__init__(inputs, hidden)
         if reset not in RESETS:
             raise ModelError(f"reset must be one of {', '.join(RESETS)}; got {reset!r}.")
         self.reset = reset
-        self.weight_in = nn.Parameter(torch.empty(3 * hidden, inputs))
-        self.weight_back = nn.Parameter(torch.empty(3 * hidden, hidden))
-        self.bias_in = nn.Parameter(torch.empty(3 * hidden))
-        self.bias_back = nn.Parameter(torch.empty(3 * hidden)) if reset == "after" else None
-        for parameter in self.parameters():
-            nn.init.uniform_(parameter, -hidden**-0.5, hidden**-0.5)
+        if reset == "before":
+            self.bias_hh = None
 
-# %% ../../nbs/papers/03_compact.ipynb #7f8eaba4
+# %% ../../nbs/papers/03_compact.ipynb #10a621e4
 def gru_step(
     memory: GatedMemory,
     given: Tensor,  # float [N, 3 * hidden], W p + b
     state: Tensor,  # float [N, hidden]
 ) -> tuple[Tensor, Tensor, Tensor]:  # new state, reset gate, update gate: [N, hidden] each
     "One frame later."
-    hidden, weight = state.shape[1], memory.weight_back
+    hidden, weight = state.shape[1], memory.weight_hh
     fresh_r, fresh_z, fresh_n = given.chunk(3, 1)
     if memory.reset == "before":
         old_r, old_z = F.linear(state, weight[:2 * hidden]).chunk(2, 1)
         r, z = torch.sigmoid(fresh_r + old_r), torch.sigmoid(fresh_z + old_z)
         n = torch.tanh(fresh_n + F.linear(r * state, weight[2 * hidden:]))
     else:
-        old_r, old_z, old_n = F.linear(state, weight, memory.bias_back).chunk(3, 1)
+        old_r, old_z, old_n = F.linear(state, weight, memory.bias_hh).chunk(3, 1)
         r, z = torch.sigmoid(fresh_r + old_r), torch.sigmoid(fresh_z + old_z)
         n = torch.tanh(fresh_n + r * old_n)
     return (1 - z) * n + z * state, r, z
 
-# %% ../../nbs/papers/03_compact.ipynb #b66c4515
+# %% ../../nbs/papers/03_compact.ipynb #185467b7
 @patch
 def forward(
     self: GatedMemory,
@@ -156,8 +152,8 @@ def forward(
     lengths: Tensor | None = None,  # int64 [N], frames of each clip; None: T
 ) -> tuple[Tensor, Tensor, Tensor]:  # states, reset gates, update gates: [N, T, hidden]; a finished clip's state stays
     "The memory after every frame."
-    state = told.new_zeros(len(told), self.weight_back.shape[1])
-    brought, steps = F.linear(told, self.weight_in, self.bias_in), []
+    state = told.new_zeros(len(told), self.weight_hh.shape[1])
+    brought, steps = F.linear(told, self.weight_ih, self.bias_ih), []
     for t in range(told.shape[1]):
         after, r, z = gru_step(self, brought[:, t], state)
         if lengths is not None:
@@ -244,7 +240,7 @@ class FrameToSequence(nn.Module):
     def forward(self, x: Tensor) -> Tensor:  # a clip each [N, T, C, size, size] (or stills [N, C, ..]) -> logits
         return self.reader(self.told(x if x.ndim == 5 else x[:, None]))
 
-# %% ../../nbs/papers/03_compact.ipynb #59295ac9
+# %% ../../nbs/papers/03_compact.ipynb #9c71a424
 def step_back(
     memory: GatedMemory,  # with the reset before
     g: Tensor,  # float [hidden], dL/dh after the step
@@ -255,14 +251,14 @@ def step_back(
 ) -> tuple[Tensor, Tensor]:  # dL/dh before it; [3 * hidden], dL/d(inside of sigmoid, sigmoid, tanh)
     "The chain rule over one step of a GRU, by hand."
     hidden = len(g)
-    U_rz, U_n = memory.weight_back[:2 * hidden], memory.weight_back[2 * hidden:]
+    U_rz, U_n = memory.weight_hh[:2 * hidden], memory.weight_hh[2 * hidden:]
     a_n = g * (1 - z) * (1 - n**2)
     a_z = g * (h - n) * z * (1 - z)
     q = a_n @ U_n
     a_r = q * h * r * (1 - r)
     return g * z + q * r + torch.cat([a_r, a_z]) @ U_rz, torch.cat([a_r, a_z, a_n])
 
-# %% ../../nbs/papers/03_compact.ipynb #66b331a1
+# %% ../../nbs/papers/03_compact.ipynb #33b4a7a1
 @torch.no_grad()
 def through_time(
     memory: GatedMemory,  # with the reset before
@@ -280,13 +276,13 @@ def through_time(
     for t in reversed(range(len(told))):
         grads["states"][t] = g
         h, r, z = before[t], resets[t], updates[t]
-        n = torch.tanh((memory.weight_in @ told[t] + memory.bias_in)[2 * hidden:]
-                       + memory.weight_back[2 * hidden:] @ (r * h))
+        n = torch.tanh((memory.weight_ih @ told[t] + memory.bias_ih)[2 * hidden:]
+                       + memory.weight_hh[2 * hidden:] @ (r * h))
         g, inside = step_back(memory, g, h, r, z, n)
-        grads["weight_in"] += inside.outer(told[t])  # the same weights in every step: their gradients add up
-        grads["bias_in"] += inside
-        grads["weight_back"] += torch.cat([inside[:2 * hidden].outer(h), inside[2 * hidden:].outer(r * h)])
-        grads["told"][t] = inside @ memory.weight_in
+        grads["weight_ih"] += inside.outer(told[t])  # the same weights in every step: their gradients add up
+        grads["bias_ih"] += inside
+        grads["weight_hh"] += torch.cat([inside[:2 * hidden].outer(h), inside[2 * hidden:].outer(r * h)])
+        grads["told"][t] = inside @ memory.weight_ih
     return grads
 
 # %% ../../nbs/papers/03_compact.ipynb #0b86c2b1
