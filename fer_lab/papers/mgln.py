@@ -379,8 +379,7 @@ class SharedOffsets(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:  # [N, inputs, H, W] -> [N, outputs, H, W]
         offset = self.where(self.predict(x))
-        with torch.autocast(x.device.type, enabled=False):
-            return deform_conv2d(x.float(), offset.float(), self.conv.weight, self.conv.bias, padding=1)
+        return deform_conv2d(x.float(), offset.float(), self.conv.weight, self.conv.bias, padding=1)
 
 
 OFFSETS = ("released", "channel", "shared", "still")
