@@ -1114,17 +1114,12 @@ tracing = Exercise(
         Slip(
             "2 * (row * width + column)",
             "(row * width + column)",
-            "Each place takes *two* numbers, so the place with number p begins at 2p.",
+            "So one would lay them out, map 0 for “down”. But each place takes *two* numbers: p begins at 2p.",
         ),
         Slip(
             "row * width",
             "row * height",
             "A row is `width` long. On a square map the slip does not show; on 6 × 5 it does.",
-        ),
-        Slip(
-            "(which, *divmod(rest, width))",
-            "(0, row, column)",
-            "This is how one would lay them out, map 0 for “down”. The released code reshapes.",
         ),
         Slip(
             "2 * (row * width + column)",
