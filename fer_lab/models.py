@@ -41,6 +41,7 @@ REGISTRY: dict[str, str | type[nn.Module]] = {
     "classic": "fer_lab.papers.classic:ClassicModel",
     "compact": "fer_lab.papers.compact:CompactCNN",
     "compact-gru": "fer_lab.papers.compact:FrameToSequence",
+    "mgln": "fer_lab.papers.mgln:MGLN",
     "multiscale": "fer_lab.papers.multiscale:MultiScale",
     "plain": "fer_lab.models:PlainStack",
     "resnet18": "fer_lab.models:SmallResNet18",
