@@ -14,7 +14,7 @@ __all__ = ['SQUASHES', 'ATTENTIONS', 'STEMS', 'COUNTS', 'CLAIMS', 'FIVE', 'STUDI
            'loso_strip', 'prior_curve', 'routes_plan', 'RoutesTrial', 'inside_rank', 'mass_inside', 'partners',
            'own_wins', 'where_plan', 'WhereTrial', 'record_trials', 'judged', 'claims_verdict']
 
-# %% ../../nbs/papers/05_micro_attention.ipynb #61d0fcd8
+# %% ../../nbs/papers/05_micro_attention.ipynb #37a44213
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
@@ -47,7 +47,7 @@ from ..synthetic import Pose, describe, region_masks, render, sample_params, syn
 from ..trainer import Recipe, Trainer
 from ..trial import Finding, Marks, Trial, points, run_trial
 
-# %% ../../nbs/papers/05_micro_attention.ipynb #052d13a7
+# %% ../../nbs/papers/05_micro_attention.ipynb #31b7c2f8
 class PreActBlock(nn.Module):
     "Two 3 x 3 convolutions and a shortcut; `attention` may look at all three and weigh their sum."
 
@@ -71,7 +71,7 @@ class PreActBlock(nn.Module):
         total = self.total(kept + moved)  # T
         return total if self.attention is None else total * (1 + self.attention(kept, middle, moved))
 
-# %% ../../nbs/papers/05_micro_attention.ipynb #88d13166
+# %% ../../nbs/papers/05_micro_attention.ipynb #9b857573
 class SpatialSoftmax(nn.Module):
     "All places of a map together get 1."
 
@@ -104,7 +104,7 @@ class MicroAttention(nn.Module):
     def forward(self, kept: Tensor, middle: Tensor, moved: Tensor) -> Tensor:  # [N, C, H, W] each -> [N, 1, H, W]
         return self.squash(self.average(self.mix(torch.cat([kept, middle, moved], 1))))
 
-# %% ../../nbs/papers/05_micro_attention.ipynb #7b1191e0
+# %% ../../nbs/papers/05_micro_attention.ipynb #04842f5e
 class FlatAttention(MicroAttention):
     "A control: the map knows how much, and not where. Every place gets the map's mean."
 
@@ -130,7 +130,7 @@ class ComplexAttention(nn.Module):
 
 ATTENTIONS = {"none": None, "micro": MicroAttention, "flat": FlatAttention, "complex": ComplexAttention}
 
-# %% ../../nbs/papers/05_micro_attention.ipynb #929f8659
+# %% ../../nbs/papers/05_micro_attention.ipynb #0a822b6d
 STEMS = {"7x7": (7, 2, 3, True), "3x3": (3, 1, 1, False)}  # kernel, stride, padding, bias
 
 
@@ -154,7 +154,7 @@ def check_choices(attention: str, squash: str, stem: str, width: int) -> None:
     if width < 1:
         raise ModelError(f"MicroAttentionNet got width={width}; expected 1 or more channels in the first block.")
 
-# %% ../../nbs/papers/05_micro_attention.ipynb #9984415b
+# %% ../../nbs/papers/05_micro_attention.ipynb #9858b214
 class MicroAttentionNet(nn.Module):
     "Pre-activation ResNet-10 with micro-attention: Wang, Peng, Bi and Chen 2020 (Neurocomputing 410, 354-362)."
 
@@ -188,18 +188,18 @@ class MicroAttentionNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:  # float in -1..1, [N, C, H, W] -> logits [N, K]
         return self.head(self.last(self.blocks(self.stem(self.data(x)))).mean((2, 3)))
 
-# %% ../../nbs/papers/05_micro_attention.ipynb #1dba7f1d
+# %% ../../nbs/papers/05_micro_attention.ipynb #9874f14c
 def weight_table(model: nn.Module) -> dict[str, int]:
     "Weights of the plain network, of the attention, its frozen means, and of normalisation."
     rows = dict.fromkeys(("plain", "attention", "frozen", "normalisation"), 0)
     norms = {id(p) for m in model.modules() if isinstance(m, nn.BatchNorm2d) for p in m.parameters()}
     for name, parameter in model.named_parameters():
         kind = ("normalisation" if id(parameter) in norms else "frozen" if not parameter.requires_grad
-                else "attention" if ".attention." in name else "plain")
+                else "attention" if "attention" in name.split(".") else "plain")
         rows[kind] += parameter.numel()
     return rows
 
-# %% ../../nbs/papers/05_micro_attention.ipynb #0f4507c9
+# %% ../../nbs/papers/05_micro_attention.ipynb #286aca64
 COUNTS = {  # clips of each class, as the paper uses them
     "CASME II": {"happiness": 25, "surprise": 15, "anger": 99, "disgust": 26, "sadness": 20},
     "SAMM": {"happiness": 24, "surprise": 13, "anger": 20, "disgust": 8, "sadness": 3},
@@ -225,7 +225,7 @@ def luckiest_p(ahead: int) -> float:
     "The smallest p-value of a sign test if one network is ahead by so many clips and never behind on any other."
     return min(1.0, 2 * 0.5**abs(ahead))
 
-# %% ../../nbs/papers/05_micro_attention.ipynb #4f7cf748
+# %% ../../nbs/papers/05_micro_attention.ipynb #d743a3d2
 FIVE = LabelSpace("wang-5", ("happiness", "surprise", "anger", "disgust", "sadness"))
 STUDIO = Pose(5, 4, 4, 0.03, 0.02)  # nearly frontal, as in a laboratory
 
@@ -260,7 +260,7 @@ def macro_faces(n: int, seed: int = 0, space: LabelSpace = FIVE, size: int = 48)
     "Drawn faces with expressions of all strengths, from all laboratories."
     return synthetic_faces(n, size, seed, space=space, pose=STUDIO, occluded=0.0, mask=False)
 
-# %% ../../nbs/papers/05_micro_attention.ipynb #9dbd751a
+# %% ../../nbs/papers/05_micro_attention.ipynb #dcc6133e
 class Resample:
     "A callback: each epoch draws as many faces as there are, every class equally often."
     config = {"resampled": "classes equally often"}
@@ -291,7 +291,7 @@ def carry_over(
     target.load_state_dict(new | same)
     return [name for name, _ in target.named_parameters() if name not in same]
 
-# %% ../../nbs/papers/05_micro_attention.ipynb #e235d44f
+# %% ../../nbs/papers/05_micro_attention.ipynb #f7aa95c7
 def train_step(
     model: nn.Module,  # of the step before, or None for random weights
     step: Step,
@@ -308,7 +308,7 @@ def train_step(
         Trainer(pupil, step.recipe, folder, callbacks, settings=settings, progress=False).fit(step.split)
     return pupil.cpu().eval()
 
-# %% ../../nbs/papers/05_micro_attention.ipynb #b342b139
+# %% ../../nbs/papers/05_micro_attention.ipynb #0cd3c388
 SMALL = {"width": 8, "stem": "3x3"}  # the network of the lesson
 GENTLE = Augment(flip=0.5, rotate=4, translate=0.03, scale=0.04, light=0.1)
 
@@ -329,7 +329,7 @@ def micro_recipe(epochs: int, seed: int = 0) -> Recipe:
     "For the small expressions: the paper's batch and resampling, the epoch chosen by mean recall."
     return Recipe(epochs, 10, 1e-3, weight_decay=5e-4, augment=GENTLE, select="uar", seed=seed)
 
-# %% ../../nbs/papers/05_micro_attention.ipynb #420aed9c
+# %% ../../nbs/papers/05_micro_attention.ipynb #36f0ff72
 REAL = ("casme2", "samm", "smic")
 
 
@@ -368,7 +368,7 @@ def laboratories(
         drawn.append(replace(in_proportion(faces, counts), name=f"lab {lab}"))
     return drawn
 
-# %% ../../nbs/papers/05_micro_attention.ipynb #6188f328
+# %% ../../nbs/papers/05_micro_attention.ipynb #e3009603
 def pooled(
     name: str,
     splits: Sequence[Split],  # folds of one protocol
@@ -404,7 +404,7 @@ def answer_folds(
         answers.append(predict(train_step(start, step, network, settings), split.open_test(name)))
     return pooled(name, splits, answers, {"selection": f"best val UAR of {epochs} epochs, inside the training people"})
 
-# %% ../../nbs/papers/05_micro_attention.ipynb #8306208a
+# %% ../../nbs/papers/05_micro_attention.ipynb #e13fb751
 def as_micro3(report: Report) -> Report:
     "The same answers in the community's three classes: probabilities of classes that become one are added."
     becomes = [counterpart(name, MICRO3) for name in report.classes]
@@ -423,7 +423,7 @@ def score_table(reports: Sequence[Report]) -> pd.DataFrame:
                 "UF1": report.macro_f1, "WAR from": report.interval[0], "to": report.interval[1]}
     return pd.DataFrame({report.name: row(report) for report in reports}).T
 
-# %% ../../nbs/papers/05_micro_attention.ipynb #d91f46e2
+# %% ../../nbs/papers/05_micro_attention.ipynb #63f1cc43
 def people_split(n: int, seed: int, people: int = 20) -> Split:
     "A task that is not about expressions: who is it? Every sixth picture of a person validates."
     faces = synthetic_faces(n, 48, seed, pose=STUDIO, subjects=people, occluded=0.0, mask=False)
@@ -456,7 +456,7 @@ def photographs(n: int, seed: int, settings: Settings | None = None) -> Split:
     return Split(faces.subset(rows[images]), "a seventh of some Training images validates", np.arange(cut, len(images)),
                  np.arange(cut), [])
 
-# %% ../../nbs/papers/05_micro_attention.ipynb #91dfc2a5
+# %% ../../nbs/papers/05_micro_attention.ipynb #716b2614
 def enlarged(maps: Tensor, side: tuple[int, int]) -> Tensor:  # float [N, C, h, w] -> [N, H, W], the mean channel
     "Maps as large as the face."
     return F.interpolate(maps.float().mean(1, keepdim=True), side, mode="bilinear", align_corners=False)[:, 0]
@@ -480,7 +480,7 @@ def from_mean(maps: Tensor) -> Tensor:  # float [N, H, W], same shape out
     "How far each place lies above the mean of its map."
     return maps - maps.mean((1, 2), keepdim=True)
 
-# %% ../../nbs/papers/05_micro_attention.ipynb #a94b8fd6
+# %% ../../nbs/papers/05_micro_attention.ipynb #94899794
 def triptych(
     model: nn.Module,  # a MicroAttentionNet with attention
     x: Tensor,  # float [1, C, H, W], one face
@@ -496,7 +496,7 @@ def triptych(
              for name, each in found.items()}
     return {"M": from_mean(shown["attention"]), "T": shown["total"], "T·M": shown["added"], "O": shown["blocks"]}
 
-# %% ../../nbs/papers/05_micro_attention.ipynb #9ecbb9c0
+# %% ../../nbs/papers/05_micro_attention.ipynb #5d585cb2
 @contextmanager
 def changed_maps(
     model: nn.Module,  # a MicroAttentionNet with attention
@@ -524,7 +524,7 @@ def gain_table(
         pictures.append(enlarged(kept["out"].abs(), side).numpy())
     return np.stack(answers), np.stack(pictures)
 
-# %% ../../nbs/papers/05_micro_attention.ipynb #482bffe0
+# %% ../../nbs/papers/05_micro_attention.ipynb #e4dcef1d
 HEAT = [[0, "rgba(128,136,148,0.12)"], [1, "#d9631e"]]  # from nothing to the largest
 
 
@@ -558,7 +558,7 @@ def gain_film(
     note = "Left: mean size of O after the first block. Right: the answer."
     return finish(figure, title, words, height=420, note=note)
 
-# %% ../../nbs/papers/05_micro_attention.ipynb #00009c5e
+# %% ../../nbs/papers/05_micro_attention.ipynb #aad41e82
 def fold_recall(report: Report) -> pd.DataFrame:  # row: class, column: person; NaN where the person never shows it
     "Recall of each class for each person."
     hit = report.predictions == report.labels
@@ -578,7 +578,7 @@ def fold_means(report: Report) -> dict[str, float]:
     return {"pooled (UF1)": report.macro_f1, "mean of folds, undefined = 0": zero,
             "mean of folds, undefined skipped": skipped, "mean of folds, only classes the person shows": shown}
 
-# %% ../../nbs/papers/05_micro_attention.ipynb #af3dc4f4
+# %% ../../nbs/papers/05_micro_attention.ipynb #a137fd81
 def loso_strip(report: Report, title: str) -> Figure:
     "Recall of each class for each person; empty where the person never shows the class."
     table = fold_recall(report)
@@ -594,7 +594,7 @@ def loso_strip(report: Report, title: str) -> Figure:
     return finish(figure, title, f"{table.shape[1]} people, {table.shape[0]} classes, {empty} empty cells", height=300,
                   note="Recall. Empty: this person never shows the class.")
 
-# %% ../../nbs/papers/05_micro_attention.ipynb #a6b15ad1
+# %% ../../nbs/papers/05_micro_attention.ipynb #fbd558d2
 def prior_curve(
     report: Report,
     strengths: Sequence[float],  # power of the class shares
@@ -609,7 +609,7 @@ def prior_curve(
                           "says the largest class": said[share.argmax()]}
     return pd.DataFrame(rows).T
 
-# %% ../../nbs/papers/05_micro_attention.ipynb #c001ab0c
+# %% ../../nbs/papers/05_micro_attention.ipynb #83af78bb
 MATTERS = 0.05  # smallest difference in accuracy that would matter
 ROUTES = {  # contestant -> its steps: what it learns from, and which attention it has then
     "units after large": (("large", "none"), ("small", "micro")),
@@ -645,7 +645,7 @@ def routes_plan(
     return Trial(name, "Do the units help, and does the transfer?", tuple(contestants), tuple(LABS),
                  tuple(range(seeds)), MATTERS, pairs, details=details)
 
-# %% ../../nbs/papers/05_micro_attention.ipynb #7714dd27
+# %% ../../nbs/papers/05_micro_attention.ipynb #27d74242
 class RoutesTrial:
     "Trains one contestant with one seed; for `run_trial`. Steps that contestants share are trained once."
 
@@ -686,7 +686,7 @@ class RoutesTrial:
         model = self.network(contestant, seed)
         return {name: evaluate(model, faces, contestant) for name, faces in self.tests.items()}
 
-# %% ../../nbs/papers/05_micro_attention.ipynb #c1d00493
+# %% ../../nbs/papers/05_micro_attention.ipynb #2654fa03
 def inside_rank(maps: Tensor, masks: np.ndarray) -> np.ndarray:  # float [N, H, W], bool [N, H, W] -> [N], 0 to 1
     "The chance that a pixel inside the mask has a larger value than one outside (ties count half); 0.5 is blind."
     values, inside = maps.flatten(1).double().numpy(), masks.reshape(len(masks), -1)
@@ -715,7 +715,7 @@ def own_wins(maps: Tensor, faces: FaceSet, seed: int = 0) -> np.ndarray:  # bool
     coin = np.random.default_rng(seed + 1).random(len(own)) < 0.5
     return np.where(own == foreign, coin, own > foreign)
 
-# %% ../../nbs/papers/05_micro_attention.ipynb #8b42c646
+# %% ../../nbs/papers/05_micro_attention.ipynb #1077cde7
 WHERE = ("trained map", "random map", "mean map")
 BLOCKS = ("block 1", "block 2", "block 3")  # the fourth has 3 x 3 places: too coarse to point
 
@@ -744,7 +744,7 @@ class WhereTrial:
         return {block: Marks(own_wins(m, self.faces), people, self.faces.fingerprint)
                 for block, m in zip(BLOCKS, self.maps(condition, seed))}
 
-# %% ../../nbs/papers/05_micro_attention.ipynb #c5d36ce3
+# %% ../../nbs/papers/05_micro_attention.ipynb #4859f980
 ROUTES_RECORD = routes_plan("micro-attention-routes", seeds=10, faces=3000, epochs=12, small_faces=900, small_epochs=12)
 RECORDS = (ROUTES_RECORD, where_plan("micro-attention-where", ROUTES_RECORD))
 
@@ -761,7 +761,7 @@ def record_trials(
     for plan, runs in zip(plans, (routes, WhereTrial(routes))):
         run_trial(plan, runs, Path(folder) / plan.name, command).save(save_to)
 
-# %% ../../nbs/papers/05_micro_attention.ipynb #b511f3ed
+# %% ../../nbs/papers/05_micro_attention.ipynb #ded02377
 CLAIMED = {  # claim -> comparisons that all must be better
     "The units help": (("units after large", "plain after large"), ("units after large", "flat map after large")),
     "The transfer helps": (("units after large", "units from scratch"), ("plain after large", "plain from scratch")),
@@ -793,7 +793,7 @@ def claims_verdict(found: Sequence[Finding]) -> str:  # Markdown
         lines.append(f"- **{claim}**: {judged(found, pairs)}. {parts}")
     return "\n".join(lines)
 
-# %% ../../nbs/papers/05_micro_attention.ipynb #695d7a9e
+# %% ../../nbs/papers/05_micro_attention.ipynb #ed0de403
 def _unit_case(channels: int = 2) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     "L1, L2, L3 [2, C, 3, 3] and the weights [C, 3C] of the mixing."
     numbers = torch.arange(3 * 2 * channels * 9, dtype=torch.float32).view(3, 2, channels, 3, 3)
@@ -812,7 +812,7 @@ def _region_case() -> tuple[np.ndarray, np.ndarray]:
     masks = rng.random((4, 4, 4)) < 0.3
     return rng.random((4, 4, 4)) + 0.6 * masks, masks
 
-# %% ../../nbs/papers/05_micro_attention.ipynb #f3c392cf
+# %% ../../nbs/papers/05_micro_attention.ipynb #8f01ec01
 weighing = Exercise(
     "weighing", "Weigh the places",
     task="""
@@ -854,7 +854,7 @@ weighing = Exercise(
     keep="O lies between T and 2T, place by place: a unit with a sigmoid can only turn up.",
 )
 
-# %% ../../nbs/papers/05_micro_attention.ipynb #653b4839
+# %% ../../nbs/papers/05_micro_attention.ipynb #90e1aec8
 pooling = Exercise(
     "pooling", "Pool the folds",
     task="""
@@ -913,7 +913,7 @@ pooling = Exercise(
     keep="One confusion matrix, then the score. Averaging scores of folds is another number with the same name.",
 )
 
-# %% ../../nbs/papers/05_micro_attention.ipynb #3dfb36dc
+# %% ../../nbs/papers/05_micro_attention.ipynb #61581b5b
 locating = Exercise(
     "locating", "More than chance?",
     task="""

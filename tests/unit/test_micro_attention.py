@@ -1,4 +1,4 @@
-"""Micro-attention: counts of the paper, the unit and its controls, protocols that pool, maps judged by where they lie."""
+"""Micro-attention: counts of the paper, the unit and its controls, protocols that pool, maps and where they lie."""
 
 import itertools
 from dataclasses import replace
