@@ -256,7 +256,7 @@ def test_drawn_laboratories_have_the_papers_proportions():
         {"happiness": 2, "surprise": 2, "anger": 2, "disgust": 2, "sadness": 2}]
     assert not set(labs[0].meta["subject"]) & set(labs[1].meta["subject"])
     with pytest.raises(ReportError, match="too few faces of anger"):
-        in_proportion(labs[0], dict.fromkeys(FIVE.classes, 5) | {"anger": 50})
+        in_proportion(labs[0], dict.fromkeys(FIVE.classes, 2) | {"anger": 50})
 
 
 def test_the_readers_own_sets_come_in_three_classes(tmp_path):
