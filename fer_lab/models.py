@@ -40,6 +40,7 @@ REGISTRY: dict[str, str | type[nn.Module]] = {
     "alexnet": "fer_lab.papers.curriculum:SmallAlexNet",
     "classic": "fer_lab.papers.classic:ClassicModel",
     "compact": "fer_lab.papers.compact:CompactCNN",
+    "gcn": "fer_lab.papers.gcn:GraphNet",
     "multiscale": "fer_lab.papers.multiscale:MultiScale",
     "plain": "fer_lab.models:PlainStack",
     "resnet18": "fer_lab.models:SmallResNet18",
