@@ -203,8 +203,8 @@ def hop_matrix(
 
 def hop_distances(edges: np.ndarray, count: int) -> np.ndarray:  # int64 [count, count]; -1: no way
     "Hops on the shortest way between any two nodes."
-    links = coo_array((np.ones(len(edges)), edges.T), shape=(count, count))
-    far = shortest_path(links, directed=False, unweighted=True)
+    links = coo_array((np.ones(len(edges)), edges.T), shape=(count, count)).tocsr()
+    far = shortest_path(links, method="D", directed=False, unweighted=True)
     return np.where(np.isinf(far), -1, far).astype(np.int64)
 
 # %% ../../nbs/papers/07_gcn.ipynb #cell-031
