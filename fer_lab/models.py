@@ -43,6 +43,7 @@ REGISTRY: dict[str, str | type[nn.Module]] = {
     "compact-gru": "fer_lab.papers.compact:FrameToSequence",
     "mgln": "fer_lab.papers.mgln:MGLN",
     "micro-attention": "fer_lab.papers.micro_attention:MicroAttentionNet",
+    "gcn": "fer_lab.papers.gcn:GraphNet",
     "multiscale": "fer_lab.papers.multiscale:MultiScale",
     "plain": "fer_lab.models:PlainStack",
     "resnet18": "fer_lab.models:SmallResNet18",
