@@ -32,7 +32,9 @@ from fer_lab.papers.compact import (
     LightAugment,
     NewLight,
     ReadingTrial,
+    against_frame,
     answers_by,
+    at_chance,
     beats_frame,
     domains_plan,
     drawn_clips,
@@ -53,7 +55,7 @@ from fer_lab.papers.compact import (
     through_time,
     told_frames,
     train_reader,
-    verdict_lines,
+    trial_of,
     within,
 )
 from fer_lab.receptive import ledger, receptive_field
@@ -61,7 +63,7 @@ from fer_lab.report import predict
 from fer_lab.sequences import synthetic_sequences
 from fer_lab.settings import load_settings
 from fer_lab.synthetic import synthetic_faces
-from fer_lab.trial import Estimate, Finding, load_record, record_names, run_trial
+from fer_lab.trial import Estimate, Finding, load_record, points, record_names, run_trial
 
 TINY = {"widths": (4, 4), "hidden": 16, "size": 48, "dropout": 0.0}
 SETTINGS = load_settings(device="cpu", precision="fp32")
@@ -128,9 +130,27 @@ def test_every_number_gets_a_gradient():
     assert all(p.grad is not None and p.grad.any() for p in model.parameters())
 
 
-def test_an_unknown_activation_is_refused():
-    with pytest.raises(ModelError, match="relu, prelu.*'gelu'"):
-        CompactCNN(activation="gelu")
+@pytest.mark.parametrize("given, said", [({"activation": "gelu"}, "relu, prelu.*'gelu'"),
+                                         ({"init": "zeros"}, "torch, kaiming.*'zeros'")])
+def test_an_unknown_choice_is_refused(given, said):
+    with pytest.raises(ModelError, match=said):
+        CompactCNN(**given)
+
+
+@pytest.mark.parametrize("shape, said", [
+    ((1, 48, 48), "made for faces of 1 × 96 × 96.*have 1 × 48 × 48.*--set size=48"),
+    ((3, 96, 96), "have 3 × 96 × 96.*in_channels=3"),
+])
+def test_faces_of_another_size_are_refused_with_the_remedy(shape, said):
+    with pytest.raises(ModelError, match=said):
+        CompactCNN()(torch.zeros(2, *shape))
+
+
+def test_a_signal_keeps_its_size_with_kaimings_first_weights_and_shrinks_with_pytorchs():
+    torch.manual_seed(0)
+    x = some(16, 1, 96, 96)
+    kept, lost = (CompactCNN(init=init, widths=(16, 32)).eval().stages(x).std() for init in ("kaiming", "torch"))
+    assert 0.3 < kept < 3 and lost < 0.1 * kept
 
 
 # ---- preparation
@@ -510,7 +530,7 @@ def test_all_rivals_read_the_same_frames_and_a_trial_goes_on_where_it_stopped(tm
     assert all(np.allclose(each.sum(1), 1, atol=1e-5) for each in frames.values())
     record = run_trial(plan, trial, tmp_path, progress=False)
     fresh = ReadingTrial(plan, SETTINGS)
-    again = {name: answers_by(fresh, name, 0)["dim"] for name in ("self-attention", "GRU")}  # in another order
+    again = {name: answers_by(fresh, name, 0)["dim"] for name in ("self-attention",)}  # in another order
     assert all(np.allclose(again[name], frames[name], atol=1e-5) for name in again)
     assert set(record.plan.conditions) == set(RIVALS) and record.panels["dim"].images == 5
 
@@ -518,7 +538,9 @@ def test_all_rivals_read_the_same_frames_and_a_trial_goes_on_where_it_stopped(tm
 @pytest.mark.parametrize("recipe", [synthetic_recipe, fer2013_recipe])
 def test_a_recipe_fits_its_network(recipe):
     switches, how = recipe()
-    assert CompactCNN(**switches).eval()(some(1, 1, 48, 48)).shape == (1, 7) and how.epochs > 0
+    model = CompactCNN(**switches).eval()
+    assert model(some(1, 1, 48, 48)).shape == (1, 7) and how.epochs > 0
+    assert count_parameters(model) == {synthetic_recipe: 163_583, fer2013_recipe: 903_559}[recipe]
 
 
 def test_the_domains_are_those_of_the_drawn_faces():
@@ -540,8 +562,32 @@ def test_the_verdict_needs_the_peak_and_the_order(peak, mixed, expected):
     told = [finding("peak frame", *peak), finding("GRU, frames shuffled", *mixed)]
     told.append(finding("mean of frames", 0.2, 0.001))
     assert beats_frame(told) is expected and beats_frame([]) is None
-    words = verdict_lines(told)
-    assert words.count("\n") == 2 and all(f.verdict in words for f in told)
+
+
+@pytest.mark.parametrize(("value", "spread", "said"), [
+    (0.08, 0.005, "the sequence wins"), (-0.08, 0.005, "the frame wins"), (0.0, 0.002, "no difference that matters"),
+    (0.08, 0.2, "we could not tell"),
+])
+def test_the_sequence_stands_beside_its_own_frame_model_whichever_wins(value, spread, said):
+    told = [finding("peak frame", value, spread, "dim"), finding("mean of frames", 0.5, 0.001, "dim")]
+    low, high = told[0].difference.interval
+    words = against_frame(told)
+    assert words.startswith(f"- dim: {points(value)} points") and words.endswith(f"{said}.") and words.count("\n") == 0
+    assert f"95 % interval {points(low)} to {points(high)}" in words
+
+
+@pytest.mark.parametrize("right, silent", [(0.17, ["dim"]), (0.35, [])])
+def test_what_nobody_names_better_than_chance_is_not_asked(right, silent):
+    accuracies = {"GRU": right, "peak frame": 0.15}
+    record = SimpleNamespace(plan=SimpleNamespace(conditions=tuple(accuracies)), panels={"dim": SimpleNamespace(
+        images=120)}, accuracy=lambda condition, test: SimpleNamespace(value=accuracies[condition]))
+    assert at_chance(record) == silent
+
+
+def test_each_plan_finds_its_trial(monkeypatch):
+    made = {kind: monkeypatch.setattr(f"fer_lab.papers.compact.{kind}", lambda plan, settings, kind=kind: kind)
+            for kind in ("DomainTrial", "ReadingTrial")}
+    assert [trial_of(plan) for plan in RECORDS] == list(made)
 
 
 @pytest.mark.parametrize("plan", RECORDS, ids=lambda plan: plan.name)
