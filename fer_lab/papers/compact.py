@@ -457,7 +457,7 @@ def train_reader(
     val_told: Sequence[Tensor],
     val_labels: np.ndarray,
     epochs: int = 25,
-    lr: float = 3e-3,
+    lr: float = 1e-2,
     seed: int = 0,
 ) -> pd.DataFrame:  # loss, val_loss, val_war of each epoch; the reader keeps the epoch with the lowest val_loss
     "Teach a reader on the tables of a frozen frame network."
@@ -539,7 +539,7 @@ def ribbons(
                             "showgrid": False, "title": {"text": "frame" if row == 3 else ""}}})
     step = {"frame": {"duration": 0, "redraw": True}, "mode": "immediate"}
     steps = [dict(label=name, method="animate", args=[[name], step]) for name in drawn]
-    figure.update_layout(sliders=[dict(steps=steps, currentvalue={"prefix": "clip: "}, pad={"t": 50})],
+    figure.update_layout(sliders=[dict(steps=steps, currentvalue={"prefix": "clip: "}, pad={"t": 50}, len=0.9)],
                          margin={"t": 60, "b": 90})
     words = "; ".join(f"{name}: {len(one['told'])} frames" for name, one in heard.items())
     return finish(figure, title, f"Ribbons of probabilities and a map of gates. {words}.", height=560,
@@ -632,7 +632,7 @@ def reading_plan(
 ) -> Trial:
     "The GRU against what needs no memory, by light."
     details = {"clips": clips, "test clips": test_clips, "epochs": epochs, "reader epochs": reader_epochs, "batch": 16,
-               "lr": 1e-3, "reader lr": 3e-3, "network": dict(network), "light": asdict(LightAugment())}
+               "lr": 1e-3, "reader lr": 1e-2, "network": dict(network), "light": asdict(LightAugment())}
     return Trial(name, "Does reading all frames beat the peak frame?", RIVALS, tuple(lights), tuple(range(seeds)),
                  MATTERS, details=details)
 
@@ -732,9 +732,9 @@ def beats_frame(found: Sequence[Finding], test: str = "light of training") -> bo
     "Whether the GRU is shown to beat the peak frame and its shuffled self; None if that could not be told."
     verdicts = {f.second: f.verdict for f in found if f.first == "GRU" and f.test == test}
     asked = [verdicts.get(rival, "we could not tell") for rival in ("peak frame", "GRU, frames shuffled")]
-    if all(verdict == "better" for verdict in asked):
-        return True
-    return None if "we could not tell" in asked else False
+    if {"worse", "no difference that matters"} & set(asked):
+        return False
+    return None if "we could not tell" in asked else True
 
 # %% ../../nbs/papers/03_compact.ipynb #dfd18c45
 def _points(tall: float) -> np.ndarray:  # float [68, 2]

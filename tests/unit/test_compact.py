@@ -558,6 +558,7 @@ def finding(second, value, spread, test="light of training"):
     ((0.0, 0.002), (0.10, 0.005), False),  # no better than one well chosen frame
     ((0.08, 0.005), (0.0, 0.002), False),  # the order is not used
     ((0.08, 0.005), (0.0, 0.05), None),
+    ((-0.2, 0.01), (0.0, 0.05), False),  # one frame is better: whatever the order does
 ])
 def test_the_verdict_needs_the_peak_and_the_order(peak, mixed, expected):
     told = [finding("peak frame", *peak), finding("GRU, frames shuffled", *mixed)]
