@@ -163,7 +163,8 @@ REDUCTIONS = {
     "mean", "sum", "amax", "amin", "max", "min", "std", "var", "var_mean", "linalg_vector_norm", "prod", "_softmax",
     "_log_softmax",
 }
-EVERYTHING = {"native_group_norm", "native_layer_norm", "grid_sampler_2d", "affine_grid_generator", "_fft_r2c"}
+EVERYTHING = {"native_group_norm", "native_layer_norm", "grid_sampler_2d", "affine_grid_generator", "_fft_r2c",
+              "deform_conv2d"}
 
 # %% ../nbs/library/12_receptive.ipynb #cell-017
 class _Watch(TorchDispatchMode):
