@@ -455,10 +455,10 @@ def test_the_setup_of_the_league_makes_a_network_that_pixel_methods_can_explain(
     torch.manual_seed(0)
     model = create("gcn", 7, **NETWORKS["gcn"].arguments)
     torch.nn.init.normal_(model.finder.move.weight, std=0.01)  # as if it had learned: else it ignores the picture
-    exam = examine(model, variants(drawn_params(6, 3)), ("Saliency", "GuidedBackprop", "LayerGradCam", "DeepLift"), 0, 2)
+    slopes = ("Saliency", "GuidedBackprop", "LayerGradCam")
+    exam = examine(model, variants(drawn_params(6, 3)), (*slopes, "DeepLift"), 0, 2)
     assert set(exam.missing) == {"DeepLift"} and "GridSampler2D" in exam.missing["DeepLift"]
-    assert {"Saliency", "GuidedBackprop", "LayerGradCam"} <= set(exam.values)
-    assert all(exam.maps[name].abs().sum() > 0 for name in ("Saliency", "GuidedBackprop", "LayerGradCam"))
+    assert all(exam.maps[name].abs().sum() > 0 for name in slopes)
 
 
 # ---- the hop slider
