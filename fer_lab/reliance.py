@@ -542,6 +542,7 @@ NETWORKS = {  # name in the registry -> setup
     "alexnet": Setup({"init": "kaiming", "dropout": 0.1}, 6e-4, 2.4, "high"),
     "multiscale": Setup({"depth": 2, "stem": (8, 16), "widths": (8, 24), "dropout": 0.1}, 8e-3, 1.4, "high"),
     "micro-attention": Setup({"width": 8, "stem": "3x3"}, 4e-3, 2, "high"),
+    "gcn": Setup({"dropout": 0.2}, 4e-3, 2, "high"),
     "resnet18": Setup({}),  # 313 million multiplications a face: for the full budget only
 }
 FLIPS = Augment(flip=0.5, rotate=0, translate=0, scale=0, light=0)

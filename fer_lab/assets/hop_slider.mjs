@@ -4,6 +4,7 @@ import { announcer, bars, bitmap, el, faceStrip, frame, freshName, greys, panel,
 
 const MOST = 8; // hops: the two farthest landmarks are so far apart
 const RINGS = ["#ffffff", "#d9631e", "#0e9a7a", "#a65bb5", "#2f7fc1", "#b8911a", "#c0142f", "#12b8ea", "#7f8794"];
+const counted = (n, word) => `${n} ${word}${n === 1 ? "" : "s"}`;
 const ARROWS = { ArrowUp: [0, -1], ArrowDown: [0, 1], ArrowLeft: [-1, 0], ArrowRight: [1, 0] };
 const PLACES = { "tip of the nose": 30, "corner of the mouth": 48, "chin": 8, "inner brow": 21, "ear": 0 };
 
@@ -100,7 +101,7 @@ function render({ model, el: root }) {
     shares.show(parts.map((part) => part.share));
     rings.replaceChildren(...Array.from({ length: state.hops + 1 }, (_, k) => el("li", {},
       el("span", { style: `color: ${k ? RINGS[k] : "inherit"}` }, k ? "● " : "○ "),
-      `${k} hop${k === 1 ? "" : "s"}: ${hops.filter((one) => one === k).length} points`)));
+      `${counted(k, "hop")}: ${counted(hops.filter((one) => one === k).length, "point")}`)));
     reached.textContent = `Reached: ${parts.map((part) => `${part.name} ${part.reached} of ${part.of}`).join(", ")}.`;
     const said = `Point ${state.node} (${regionOf(state.node)}) hears ${heard} of ${count} points within ${state.hops} hop${state.hops === 1 ? "" : "s"}.`;
     words.textContent = `${said} Click a point, or walk with the arrow keys.`;

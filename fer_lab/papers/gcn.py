@@ -4,18 +4,19 @@
 
 # %% auto #0
 __all__ = ['REGIONS', 'MIRROR', 'MEAN_FACE', 'CHAINS', 'REACH', 'TEXTURES', 'STEP', 'BORDER', 'EYES_AT', 'EYES_APART', 'FINDERS',
-           'HOP_VIEW', 'ARGUMENTS', 'REGION_RIVALS', 'PART_RIVALS', 'RECORDS', 'normalising', 'reaching', 'renumbering',
-           'GraphError', 'nodes_of', 'mean_face', 'eye_frame', 'to_frame', 'chain_edges', 'triangle_edges',
-           'face_edges', 'graph_figure', 'normalised', 'hop_matrix', 'hop_distances', 'Propagate', 'GraphLayer',
-           'read_around', 'Patch', 'LocalBinary', 'NoTexture', 'Describe', 'with_landmarks', 'Given', 'MeanFace',
-           'Finder', 'Jitter', 'wired', 'check_choices', 'GraphNet', 'faces_with_landmarks', 'synthetic_recipe',
-           'HopSlider', 'node_saliency', 'node_removal', 'jittered', 'landmark_error', 'teach', 'with_finder',
-           'PictureOnly', 'graph_cost', 'contestant', 'graph_plan', 'GraphTrial', 'record_trials', 'region_verdict',
-           'part_verdict']
+           'HOP_VIEW', 'ARGUMENTS', 'REGION_RIVALS', 'PART_RIVALS', 'RECORDS', 'record_trials', 'normalising',
+           'reaching', 'renumbering', 'GraphError', 'nodes_of', 'mean_face', 'eye_frame', 'to_frame', 'chain_edges',
+           'triangle_edges', 'face_edges', 'graph_figure', 'normalised', 'hop_matrix', 'hop_distances',
+           'SymmetricProduct', 'Propagate', 'GraphLayer', 'read_around', 'Patch', 'LocalBinary', 'NoTexture',
+           'Describe', 'with_landmarks', 'Given', 'MeanFace', 'Finder', 'Jitter', 'wired', 'check_choices', 'GraphNet',
+           'faces_with_landmarks', 'synthetic_recipe', 'HopSlider', 'node_saliency', 'node_removal', 'jittered',
+           'landmark_error', 'teach', 'with_finder', 'PictureOnly', 'graph_cost', 'contestant', 'graph_plan',
+           'GraphTrial', 'region_verdict']
 
 # %% ../../nbs/papers/07_gcn.ipynb #cell-011
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -36,10 +37,10 @@ from ..figures import INK, SERIES, Figure, data_uri, finish
 from ..models import ModelError, PlainStack
 from ..report import Report, evaluate
 from ..settings import Settings
-from ..splits import Split
+from ..splits import Split, every_seventh
 from ..synthetic import synthetic_faces
 from ..trainer import Recipe, Trainer
-from ..trial import Finding, Trial, points, run_trial
+from ..trial import Finding, Trial, points, record_all
 from ..widgets import FaceWidget, bundle, frozen, page
 
 # %% ../../nbs/papers/07_gcn.ipynb #cell-014
@@ -134,6 +135,30 @@ def _lines(points: np.ndarray, edges: np.ndarray) -> np.ndarray:  # [3E, 2]: fro
     return np.concatenate([points[edges], gaps], 1).reshape(-1, 2).astype(np.float32)
 
 
+def _add_graph(figure: Figure, spot: np.ndarray, edges: np.ndarray, heat: np.ndarray, colour) -> None:
+    "Edges as thin lines, nodes as large as their heat."
+    x, y = _lines(spot, edges).T
+    figure.add_scatter(x=x, y=y, mode="lines", line={"color": "rgba(255,255,255,0.5)", "width": 0.8}, hoverinfo="skip")
+    size = 3 + 12 * np.sqrt(heat / max(heat.max(), 1e-12))
+    spot, size = spot.astype(np.float32), size.astype(np.float32)
+    look = {"size": size, "color": colour, "line": {"width": 0.6, "color": "#ffffff"}}
+    figure.add_scatter(x=spot[:, 0], y=spot[:, 1], mode="markers", marker=look,
+                       hovertemplate="point %{pointNumber}<extra></extra>")
+
+
+def _finished(figure: Figure, n: int, step: float, sides: tuple[int, int], captions, title: str, note: str) -> Figure:
+    "Axes, captions and title."
+    scale = min(736 / (n * step), 340 / sides[1])
+    plain = {"visible": False, "showgrid": False, "constrain": "domain"}
+    for i, caption in enumerate(captions):
+        figure.add_annotation(x=i * step, y=-0.02 * sides[0], text=caption, showarrow=False, xanchor="left",
+                              yanchor="bottom", font={"size": 13, "color": INK})
+    figure.update_layout(xaxis={"range": [0, n * step], **plain}, showlegend=False, margin={"l": 12, "r": 12, "b": 12},
+                         yaxis={"range": [sides[0], -0.12 * sides[0]], "scaleanchor": "x", **plain})
+    return finish(figure, title, f"{n} faces with a graph of landmarks: {', '.join(captions)}", note=note,
+                  width=round(n * step * scale) + 24, height=round(1.12 * sides[0] * scale) + 12)
+
+# %% ../../nbs/papers/07_gcn.ipynb #cell-023b
 def graph_figure(
     pictures: np.ndarray,  # uint8 [n, 1, H, W]
     points: np.ndarray,  # float [n, V, 2], pixels
@@ -152,28 +177,8 @@ def graph_figure(
         figure.add_layout_image(source=data_uri(picture.transpose(1, 2, 0)), x=i * step, y=0, sizex=width, sizey=height,
                                 xref="x", yref="y", sizing="stretch", layer="below")
         spot = points[i] + 0.5 + np.array([i * step, 0])  # 0 is the middle of the first pixel
-        x, y = _lines(spot, edges).T
-        figure.add_scatter(x=x, y=y, mode="lines", line={"color": "rgba(255,255,255,0.5)", "width": 0.8},
-                           hoverinfo="skip")
-        size = 3 + 12 * np.sqrt(heat[i] / max(heat[i].max(), 1e-12))
-        spot, size = spot.astype(np.float32), size.astype(np.float32)
-        look = {"size": size, "color": colour, "line": {"width": 0.6, "color": "#ffffff"}}
-        figure.add_scatter(x=spot[:, 0], y=spot[:, 1], mode="markers", marker=look,
-                           hovertemplate="point %{pointNumber}<extra></extra>")
+        _add_graph(figure, spot, edges, heat[i], colour)
     return _finished(figure, len(pictures), step, (height, width), captions, title, note)
-
-
-def _finished(figure: Figure, n: int, step: float, sides: tuple[int, int], captions, title: str, note: str) -> Figure:
-    "Axes, captions and title."
-    scale = min(736 / (n * step), 340 / sides[1])
-    plain = {"visible": False, "showgrid": False, "constrain": "domain"}
-    for i, caption in enumerate(captions):
-        figure.add_annotation(x=i * step, y=-0.02 * sides[0], text=caption, showarrow=False, xanchor="left",
-                              yanchor="bottom", font={"size": 13, "color": INK})
-    figure.update_layout(xaxis={"range": [0, n * step], **plain}, showlegend=False, margin={"l": 12, "r": 12, "b": 12},
-                         yaxis={"range": [sides[0], -0.12 * sides[0]], "scaleanchor": "x", **plain})
-    return finish(figure, title, f"{n} faces with a graph of landmarks: {', '.join(captions)}", note=note,
-                  width=round(n * step * scale) + 24, height=round(1.12 * sides[0] * scale) + 12)
 
 # %% ../../nbs/papers/07_gcn.ipynb #cell-026
 def normalised(
@@ -208,12 +213,28 @@ def hop_distances(edges: np.ndarray, count: int) -> np.ndarray:  # int64 [count,
     return np.where(np.isinf(far), -1, far).astype(np.int64)
 
 # %% ../../nbs/papers/07_gcn.ipynb #cell-031
+class SymmetricProduct(torch.autograd.Function):
+    "A symmetric sparse matrix times features: the gradient goes back through the same matrix."
+
+    @staticmethod
+    def forward(ctx, features: Tensor, matrix: Tensor) -> Tensor:  # float32 [V, M], sparse [V, V] -> [V, M]
+        ctx.matrix = matrix
+        return torch.sparse.mm(matrix, features)
+
+    @staticmethod
+    def backward(ctx, slope: Tensor) -> tuple[Tensor, None]:
+        with torch.autocast(slope.device.type, enabled=False):
+            return torch.sparse.mm(ctx.matrix, slope.contiguous()), None
+
+
 class Propagate(nn.Module):
-    "Gives each node a weighted sum over other nodes: a sparse matrix times the features."
+    "Gives each node a weighted sum over other nodes: a symmetric sparse matrix times the features."
 
     def __init__(self, matrix: coo_array):  # [V, V]
         super().__init__()
-        self.nodes, matrix = matrix.shape[0], matrix.tocsr().tocoo()  # in order, every place once
+        if len(asymmetric := np.argwhere(~np.isclose(matrix.toarray(), matrix.toarray().T))):
+            raise GraphError(f"edges work both ways, so the matrix must be symmetric; {asymmetric[0].tolist()} is not.")
+        self.nodes, matrix = matrix.shape[0], matrix.tocsr().sorted_indices().tocoo()  # in order, every place once
         place = torch.from_numpy(np.stack([matrix.row, matrix.col]).astype(np.int64))
         self.register_buffer("place", place, persistent=False)  # made anew from the config, so not saved
         self.register_buffer("value", torch.from_numpy(matrix.data).float(), persistent=False)
@@ -226,7 +247,8 @@ class Propagate(nn.Module):
     def forward(self, h: Tensor) -> Tensor:  # [N, V, F] -> [N, V, F]
         columns = h.transpose(0, 1).reshape(self.nodes, -1)  # [V, N * F]
         with torch.autocast(h.device.type, enabled=False):
-            return torch.sparse.mm(self.matrix(), columns.float()).view(self.nodes, len(h), -1).transpose(0, 1)
+            product = SymmetricProduct.apply(columns.float(), self.matrix())
+        return product.view(self.nodes, len(h), -1).transpose(0, 1)
 
 # %% ../../nbs/papers/07_gcn.ipynb #cell-034
 class GraphLayer(nn.Module):
@@ -265,7 +287,7 @@ def read_around(
     grid = (2 * spots + 1) / sides - 1
     return F.grid_sample(picture.float(), grid.float(), padding_mode="border", align_corners=False)[:, 0]
 
-
+# %% ../../nbs/papers/07_gcn.ipynb #cell-037b
 class Patch(nn.Module):
     "Grey values of a square around each point, without their mean."
     size = 25
@@ -275,7 +297,7 @@ class Patch(nn.Module):
         grey = read_around(picture, points, torch.cartesian_prod(steps, steps).flip(1), across)
         return 3 * (grey - grey.mean(-1, keepdim=True))  # times 3: about as large as the shifts
 
-
+# %% ../../nbs/papers/07_gcn.ipynb #cell-037c
 class LocalBinary(nn.Module):
     "Local binary pattern: is it brighter there than in the middle? Eight times 0.5 or -0.5. It has no slope."
     size = 8
@@ -457,13 +479,15 @@ class GraphNet(nn.Module):
         "What each node knows."
         return self.describe(x[:, :1], self.jitter(self.finder(x)))
 
-    def answer(self, nodes: Tensor) -> Tensor:  # [N, V, F] -> logits [N, num_classes]
-        "The answer for these nodes."
-        h = self.layers(nodes)
-        return self.head(self.dropout(torch.cat([h.mean(1), h.amax(1)], 1)))
-
     def forward(self, x: Tensor) -> Tensor:  # float in [-1, 1], [N, C, size, size] -> logits [N, num_classes]
         return self.answer(self.nodes_of(x))
+
+# %% ../../nbs/papers/07_gcn.ipynb #cell-050b
+@patch
+def answer(self: GraphNet, nodes: Tensor) -> Tensor:  # [N, V, F] -> logits [N, num_classes]
+    "The answer for these nodes."
+    h = self.layers(nodes)
+    return self.head(self.dropout(torch.cat([h.mean(1), h.amax(1)], 1)))
 
 # %% ../../nbs/papers/07_gcn.ipynb #cell-061
 def faces_with_landmarks(
@@ -513,7 +537,7 @@ class HopSlider(FaceWidget):
             return proposal.value
         raise traitlets.TraitError(f"{proposal.trait.name} {proposal.value}; it goes from 0 to {most}")
 
-
+# %% ../../nbs/papers/07_gcn.ipynb #cell-068b
 @patch
 def heard(self: HopSlider) -> list[int]:
     "The points within reach of the chosen one."
@@ -672,7 +696,7 @@ def graph_plan(
                "network": ARGUMENTS, "landmarks": "exact"}
     return Trial(name, question, tuple(contestants), ("new people",), tuple(range(seeds)), matters, details=details)
 
-
+# %% ../../nbs/papers/07_gcn.ipynb #cell-094b
 class GraphTrial:
     "Trains one contestant with one seed; for `run_trial`."
 
@@ -684,13 +708,9 @@ class GraphTrial:
         return with_landmarks(synthetic_faces(n, seed=seed, mask=False))
 
     def split(self, seed: int) -> Split:
-        "The faces of a seed, drawn once for all contestants; every seventh person chooses the epoch."
+        "The faces of a seed, drawn once for all contestants."
         if seed not in self.drawn:
-            faces = self.draw(self.plan.details["training faces"], 1000 + seed)
-            people = faces.meta["subject"]
-            val = people.isin(people.unique()[::7]).to_numpy()
-            split = Split(faces, "every seventh person validates", np.flatnonzero(~val), np.flatnonzero(val), [])
-            self.drawn = {seed: split}
+            self.drawn = {seed: every_seventh(self.draw(self.plan.details["training faces"], 1000 + seed))}
         return self.drawn[seed]
 
     def __call__(self, name: str, seed: int) -> dict[str, Report]:
@@ -706,18 +726,7 @@ RECORDS = (
     graph_plan("gcn-parts", 5, 1400, 10, (*PART_RIVALS, "plain stack"), 0.02,
                "Which part of the graph network does the work?"),
 )
-
-
-def record_trials(
-    folder: Path,  # where unfinished results are kept
-    names: Sequence[str] = tuple(plan.name for plan in RECORDS),
-    settings: Settings | None = None,
-) -> None:
-    "Compute the records of this notebook and keep them in the package."
-    command = 'python -c "from fer_lab.papers.gcn import record_trials; record_trials(\'runs/trials\')"'
-    for plan in RECORDS:
-        if plan.name in names:
-            run_trial(plan, GraphTrial(plan, settings), Path(folder) / plan.name, command).save()
+record_trials = partial(record_all, RECORDS, GraphTrial)  # record_trials("runs/trials") makes all of them again
 
 # %% ../../nbs/papers/07_gcn.ipynb #cell-105
 def region_verdict(
@@ -727,19 +736,11 @@ def region_verdict(
     words = {"better": "does not suffice", "no difference that matters": "suffices", "worse": "does better than all",
              "we could not tell": "we could not tell"}
     lines = []
-    for f in (f for f in found if f.first == "all regions"):
+    for f in (f for f in found if f.second in REGION_RIVALS):
         low, high = map(points, f.difference.interval)
         lines.append(f"- **{f.second}**: {words[f.verdict]} (all regions ahead by {points(f.difference.value)} points, "
                      f"{low} to {high}).")
     return "\n".join(lines)
-
-
-def part_verdict(
-    found: Sequence[Finding],  # of the trial
-) -> str:  # Markdown
-    "What may be said about each mechanism of the network."
-    return "\n".join(f"- Against **{f.second}**: {f.verdict} ({points(f.difference.value)} points)."
-                     for f in found if f.first == "multi-scale")
 
 # %% ../../nbs/papers/07_gcn.ipynb #cell-110
 _HOUSE = np.array([[0, 1], [1, 2], [2, 3], [0, 3], [0, 4], [1, 4]])  # a square with a roof
@@ -751,6 +752,14 @@ def _linked(edges: np.ndarray, count: int) -> Tensor:
     links = torch.zeros(count, count)
     links[edges[:, 0], edges[:, 1]] = links[edges[:, 1], edges[:, 0]] = 1.0
     return links
+
+
+def _follows(renumbered: Callable) -> bool:
+    "Whether a product with the new matrix is the old product in the new order."
+    order = np.array([3, 5, 0, 4, 1, 2])
+    h = np.arange(12.0).reshape(6, 2) ** 2
+    old, new = (normalised(np.asarray(edges), 6) for edges in (_TAIL, renumbered(_TAIL, order)))
+    return bool(np.allclose(new @ h[order], (old @ h)[order]))
 
 # %% ../../nbs/papers/07_gcn.ipynb #cell-111
 normalising = Exercise(
@@ -780,19 +789,16 @@ normalising = Exercise(
         "two nodes without an edge": lambda a_hat: a_hat(np.zeros((0, 2), np.int64), 2),
     },
     wrong=[
-        Slip("a[i, j] = a[j, i] = 1.0", "a[i, j] = 1.0", "Each pair stands in the list once, but an edge works both "
-             "ways: set both entries."),
-        Slip("torch.eye(count)", "torch.zeros(count, count)", "A node would forget itself (and one without edges "
-             "divides by zero): start from A + I."),
+        Slip("a[i, j] = a[j, i] = 1.0", "a[i, j] = 1.0", "Each pair is listed once, but an edge "
+             "works both ways: set both entries."),
+        Slip("torch.eye(count)", "torch.zeros(count, count)", "A node would forget itself: start from A + I."),
         Slip("root[:, None] * a * root[None, :]", "a / a.sum(1, keepdim=True)", "This divides by the degree of the row "
              "only. A mean is a good choice, too, but not symmetric; the task asks for both roots."),
         Slip("root = a.sum(1) ** -0.5", "root = (a.sum(1) - 1).clamp(min=1) ** -0.5", "The degrees are those of A + I: "
              "the node itself counts."),
     ],
-    hints=["Begin with the identity, then write two entries for each edge.",
-           "The degree of a node is the sum of its row.",
-           "Entry (i, j) is a_ij divided by the roots of both degrees."],
-    given=globals(),
+    hints=["Begin with the identity, then write two entries for each edge.", "A node's degree is the sum of its row.",
+           "Entry (i, j) is a_ij divided by the roots of both degrees."], given=globals(),
     keep="Both roots keep the matrix symmetric, so its powers neither grow nor die: the largest eigenvalue is 1.",
 )
 
@@ -875,11 +881,3 @@ renumbering = Exercise(
     keep="A graph has no first node. That is why a mean and a maximum over nodes can read it out, and a flattening "
          "could not.",
 )
-
-
-def _follows(renumbered: Callable) -> bool:
-    "Whether a product with the new matrix is the old product in the new order."
-    order = np.array([3, 5, 0, 4, 1, 2])
-    h = np.arange(12.0).reshape(6, 2) ** 2
-    old, new = (normalised(np.asarray(edges), 6) for edges in (_TAIL, renumbered(_TAIL, order)))
-    return bool(np.allclose(new @ h[order], (old @ h)[order]))

@@ -38,6 +38,7 @@ def test_the_slider_and_the_buttons_say_what_python_says(page, frozen_page, face
     page.goto(frozen_page)
     scene(page).wait_for()
     assert said(page) == f"Point 48 (mouth) {heard_by(faces, 48, 1)}"
+    assert page.locator("li", has_text="0 hops").inner_text().endswith("0 hops: 1 point")
     page.get_by_role("slider", name="Hops").fill("3")
     assert said(page) == f"Point 48 (mouth) {heard_by(faces, 48, 3)}"
     page.get_by_role("button", name="chin").click()
@@ -49,7 +50,7 @@ def test_the_slider_and_the_buttons_say_what_python_says(page, frozen_page, face
 def test_points_are_chosen_by_pointer_and_keys(page, frozen_page, faces):
     page.goto(frozen_page)
     box = scene(page).bounding_box()
-    x, y = (faces.landmarks[0, 30] + 0.5) / 96
+    x, y = ((faces.landmarks[0, 30] + 0.5) / 96).tolist()
     page.mouse.click(box["x"] + box["width"] * x, box["y"] + box["height"] * y)
     assert said(page).startswith("Point 30 (nose)")
     scene(page).focus()

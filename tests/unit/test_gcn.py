@@ -15,10 +15,11 @@ import torch
 import traitlets
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.sparse import coo_array
 from skimage.feature import local_binary_pattern
 
 from fer_lab.augment import to_float
-from fer_lab.models import count_parameters, multiply_adds, problems
+from fer_lab.models import count_parameters, create, multiply_adds, problems
 from fer_lab.papers.gcn import (
     FINDERS,
     MIRROR,
@@ -54,7 +55,6 @@ from fer_lab.papers.gcn import (
     node_removal,
     node_saliency,
     nodes_of,
-    part_verdict,
     region_verdict,
     teach,
     to_frame,
@@ -63,6 +63,8 @@ from fer_lab.papers.gcn import (
     with_finder,
     with_landmarks,
 )
+from fer_lab.reliance import NETWORKS, examine, variants
+from fer_lab.reliance import drawn as drawn_params
 from fer_lab.settings import load_settings
 from fer_lab.splits import holdout
 from fer_lab.synthetic import synthetic_faces
@@ -77,6 +79,11 @@ needs_node = pytest.mark.skipif(not shutil.which("node"), reason="node is not in
 @pytest.fixture(scope="module")
 def drawn():
     return synthetic_faces(42, seed=5, mask=False)
+
+
+@pytest.fixture(scope="module")
+def one_face():
+    return synthetic_faces(1, mask=False)
 
 
 @pytest.fixture(scope="module")
@@ -168,7 +175,30 @@ def test_the_sparse_product_and_its_gradient_are_the_dense_ones(graph, k, faces)
     slopes = [torch.autograd.grad(out.pow(3).sum(), h, retain_graph=True)[0] for out in (ours, theirs)]
     torch.testing.assert_close(*slopes, atol=1e-4, rtol=1e-4)
     with torch.autocast("cpu", torch.bfloat16):
-        assert propagate(h.bfloat16()).dtype == torch.float32
+        ours = propagate(h.bfloat16())
+        ours.sum().backward()  # the way back may run under autocast, too
+    assert ours.dtype == torch.float32 and h.grad is not None
+
+
+def test_a_graph_whose_edges_work_one_way_is_refused():
+    "The gradient goes back through the same matrix, which is right for symmetric ones only."
+    with pytest.raises(GraphError, match=r"symmetric; \[0, 1\] is not"):
+        Propagate(coo_array(np.array([[1.0, 2.0], [0.0, 1.0]])))
+
+
+def test_many_passes_there_and_back_keep_neither_memory_nor_a_wrong_gradient():
+    "A kernel died in these cells once: the way back asks nothing of PyTorch's own sparse gradients any more."
+    model = GraphNet(nodes="given").eval()
+    nodes = torch.randn(1, 68, 29, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    answer = model.layers(nodes)[0, 30].sum()
+    names, waiting = set(), [answer.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        names.add(type(node).__name__)
+        waiting += [parent for parent, _ in node.next_functions if parent is not None]
+    assert "SymmetricProductBackward" in names and not [name for name in names if "Sparse" in name]
+    slopes = [torch.autograd.grad(model.layers(nodes)[0, 30].sum(), nodes)[0] for _ in range(20)]
+    assert all(torch.equal(slope, slopes[0]) for slope in slopes)
 
 
 def test_renumbered_nodes_give_the_same_answer():
@@ -198,8 +228,8 @@ def test_the_receptive_field_is_six_hops():
 
 @settings(max_examples=25, deadline=None)
 @given(st.floats(-0.9, 0.9), st.floats(0.5, 3), st.floats(-20, 20), st.floats(-20, 20))
-def test_the_frame_of_the_eyes_forgets_shift_tilt_and_size(angle, scale, right, down):
-    points = torch.from_numpy(synthetic_faces(2, seed=1, mask=False).landmarks).double()
+def test_the_frame_of_the_eyes_forgets_shift_tilt_and_size(drawn, angle, scale, right, down):
+    points = torch.from_numpy(drawn.landmarks[:2]).double()
     turn = torch.tensor([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
     moved = scale * points @ turn + torch.tensor([right, down]).double()
     torch.testing.assert_close(to_frame(moved), to_frame(points), atol=1e-8, rtol=0)
@@ -251,9 +281,9 @@ def test_patches_ignore_a_brighter_lamp_and_bits_a_stronger_one(x):
 
 @settings(max_examples=20, deadline=None)
 @given(st.lists(st.floats(-63, 190, width=32), min_size=136, max_size=136))
-def test_landmarks_survive_the_second_channel(values):
+def test_landmarks_survive_the_second_channel(one_face, values):
     points = np.array(values, np.float32).reshape(1, 68, 2)
-    faces = replace(synthetic_faces(1, mask=False), landmarks=points)
+    faces = replace(one_face, landmarks=points)
     both = with_landmarks(faces)
     assert np.array_equal(both.frames[:, :1], faces.frames)
     assert np.abs(Given()(to_float(both.batch())).numpy() - points).max() <= 0.5 / STEP + 1e-4
@@ -353,7 +383,7 @@ def test_an_untrained_finder_knows_the_mean_face_and_a_taught_one_more(drawn):
     finder = Finder(48).eval()
     before = landmark_error(finder(picture).detach(), true)
     assert torch.equal(finder(picture), MeanFace(48)(picture))
-    assert landmark_error(teach(finder, drawn, epochs=40)(picture).detach(), true) < 0.8 * before
+    assert landmark_error(teach(finder, drawn, epochs=20)(picture).detach(), true) < 0.8 * before  # measured 0.55
 
 
 def test_behind_a_perfect_finder_the_answer_is_that_of_given_points(drawn, x):
@@ -393,7 +423,7 @@ def test_given_faces_train_and_the_points_matter(tmp_path):
 # ---- the trial
 
 def test_a_trial_runs_is_paired_and_repeats_itself(tmp_path):
-    plan = graph_plan("gcn-test", 2, 42, 1, ("multi-scale", "mouth alone", "plain stack"), 0.02, "Does it run?", 21)
+    plan = graph_plan("gcn-test", 1, 28, 1, ("mouth alone", "plain stack"), 0.02, "Does it run?", 14)
     settings = load_settings(device="cpu", precision="fp32")
     records = [run_trial(plan, GraphTrial(plan, settings), tmp_path / name, progress=False) for name in "ab"]
     assert records[0].fingerprint == records[1].fingerprint
@@ -412,8 +442,7 @@ def test_verdicts_say_what_the_numbers_say():
     said = region_verdict(found).split("\n")
     words = [line.split(": ")[1].split(" (")[0] for line in said]
     assert words == ["does not suffice", "suffices", "we could not tell"]
-    assert part_verdict(found).startswith("- Against **no edges**: no difference that matters")
-    assert region_verdict([]) == part_verdict([]) == ""
+    assert region_verdict([]) == ""
 
 
 @pytest.mark.parametrize("plan", RECORDS, ids=lambda plan: plan.name)
@@ -422,6 +451,19 @@ def test_plans_name_known_contestants_and_a_kept_record_belongs_to_its_plan(plan
     assert set(plan.conditions) <= {*REGION_RIVALS, *PART_RIVALS, "plain stack"}
     if plan.name in record_names():
         assert load_record(plan.name).plan.fingerprint == plan.fingerprint
+
+
+# ---- the league of explanations
+
+def test_the_setup_of_the_league_makes_a_network_that_pixel_methods_can_explain():
+    "From the picture to the answer there is a slope, through patches and through the finder; DeepLift has no rule."
+    torch.manual_seed(0)
+    model = create("gcn", 7, **NETWORKS["gcn"].arguments)
+    torch.nn.init.normal_(model.finder.move.weight, std=0.01)  # as if it had learned: else it ignores the picture
+    slopes = ("Saliency", "GuidedBackprop", "LayerGradCam")
+    exam = examine(model, variants(drawn_params(6, 3)), (*slopes, "DeepLift"), 0, 2)
+    assert set(exam.missing) == {"DeepLift"} and "GridSampler2D" in exam.missing["DeepLift"]
+    assert all(exam.maps[name].abs().sum() > 0 for name in slopes)
 
 
 # ---- the hop slider
