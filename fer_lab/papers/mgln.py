@@ -848,7 +848,7 @@ def film_plan(
 ) -> Trial:
     "One of this notebook's comparisons."
     details = {"training clips": clips, "test clips": test_clips, "epochs": epochs, "network": SMALL, "pixels": 64,
-               "intensity": intensity, "recipe": "lesson_recipe",
+               "frames": [6, 8], "intensity": intensity, "recipe": asdict(lesson_recipe(epochs)[1]),
                "conditions": {key: asdict(CONDITIONS[key]) for key in conditions}}
     return Trial(name, question, tuple(conditions), tuple(tests), tuple(range(seeds)), MATTERS, details=details)
 
@@ -862,8 +862,8 @@ class FilmTrial:
         self.tests = {name: self.draw(plan.details["test clips"], 999, TESTS[name]) for name in plan.tests}
 
     def draw(self, n: int, seed: int, intensity: str | None) -> FaceSet:
-        pixels = self.plan.details["pixels"]
-        clips = synthetic_sequences(n, pixels, seed=seed, space=CKPLUS7, frames=(6, 8), intensity=intensity)
+        pixels, frames = self.plan.details["pixels"], tuple(self.plan.details["frames"])
+        clips = synthetic_sequences(n, pixels, seed=seed, space=CKPLUS7, frames=frames, intensity=intensity)
         return sheets(clips, self.size)
 
     def taught(self, how: Condition, seed: int) -> MGLN:
@@ -890,7 +890,7 @@ class FilmTrial:
         return found
 
 # %% ../../nbs/papers/04_mgln.ipynb #9a148a83
-_SIZE = {"seeds": 10, "clips": 1400, "epochs": 24}
+_SIZE = {"seeds": 10, "clips": 420, "epochs": 16}
 RECORDS = (
     film_plan("mgln-time", TIME, **_SIZE),
     film_plan("mgln-parts", ("film", *(f"no {part}" for part in PARTS)), **_SIZE,
