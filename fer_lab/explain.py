@@ -345,7 +345,10 @@ def attribute(
         at_once = 1 if "DeepLift" in method else batch  # captum's rule for softmax mixes the faces of a batch
         for part in torch.arange(len(x)).split(at_once):
             maps.append(_one_batch(explainer, x, target, part, settings))
-    return _checked(_one_map(torch.cat(maps), x, method), method, model)
+    heat, path = torch.cat(maps), _path_of(getattr(explainer, "layer", None), model)
+    if path and hasattr(model, "laid"):  # layers of such a model see only a piece of what it is given
+        heat = model.laid(heat, path, x)
+    return _checked(_one_map(heat, x, method), method, model)
 
 # %% ../nbs/library/11_explain.ipynb #cell-036
 def _captum_class(method: str) -> type:
@@ -421,6 +424,10 @@ def _last_maps(model: nn.Module, x: Tensor) -> nn.Module:
     if not at_work:
         raise ExplainError(f"{type(model).__name__} has no convolution; name a layer with feature maps.")
     return at_work[-1]
+
+
+def _path_of(layer: nn.Module | None, model: nn.Module) -> str:
+    return next((path for path, module in model.named_modules() if module is layer), "")
 
 # %% ../nbs/library/11_explain.ipynb #cell-041
 def squares(
