@@ -4,22 +4,23 @@
 
 # %% auto #0
 __all__ = ['SQUASHES', 'ATTENTIONS', 'STEMS', 'COUNTS', 'CLAIMS', 'FIVE', 'STUDIO', 'SMALL', 'GENTLE', 'REAL', 'HEAT', 'MATTERS',
-           'ROUTES', 'LABS', 'PAIRS', 'WHERE', 'BLOCKS', 'ROUTES_RECORD', 'RECORDS', 'CLAIMED', 'weighing', 'pooling',
-           'locating', 'PreActBlock', 'SpatialSoftmax', 'MicroAttention', 'FlatAttention', 'ComplexAttention',
-           'stem_of', 'check_choices', 'MicroAttentionNet', 'weight_table', 'clips_behind', 'luckiest_p', 'micro_faces',
-           'masks_of', 'macro_faces', 'Resample', 'Step', 'carry_over', 'train_step', 'synthetic_recipe',
-           'fer2013_recipe', 'micro_recipe', 'in_proportion', 'laboratories', 'pooled', 'answer_folds', 'as_micro3',
-           'score_table', 'people_split', 'every_seventh_person', 'photographs', 'enlarged', 'attention_maps',
+           'ROUTES', 'LABS', 'PAIRS', 'WHERE', 'BLOCKS', 'ROUTES_RECORD', 'RECORDS', 'record_trials', 'CLAIMED',
+           'weighing', 'pooling', 'locating', 'PreActBlock', 'SpatialSoftmax', 'MicroAttention', 'FlatAttention',
+           'ComplexAttention', 'stem_of', 'check_choices', 'MicroAttentionNet', 'weight_table', 'clips_behind',
+           'luckiest_p', 'micro_faces', 'masks_of', 'macro_faces', 'Resample', 'Step', 'carry_over', 'train_step',
+           'synthetic_recipe', 'fer2013_recipe', 'micro_recipe', 'in_proportion', 'laboratories', 'pooled',
+           'answer_folds', 'as_micro3', 'score_table', 'people_split', 'photographs', 'enlarged', 'attention_maps',
            'from_mean', 'triptych', 'changed_maps', 'gain_table', 'gain_film', 'fold_recall', 'fold_means',
            'loso_strip', 'prior_curve', 'routes_plan', 'RoutesTrial', 'inside_rank', 'mass_inside', 'partners',
-           'own_wins', 'where_plan', 'WhereTrial', 'record_trials', 'judged', 'claims_verdict']
+           'own_wins', 'where_plan', 'WhereTrial', 'guessing', 'sleepers', 'trial_of', 'judged', 'claims_verdict']
 
 # %% ../../nbs/papers/05_micro_attention.ipynb #37a44213
+import itertools
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
+from functools import partial
 from tempfile import TemporaryDirectory
 
 import numpy as np
@@ -42,10 +43,10 @@ from ..readers import load_dataset
 from ..report import Report, ReportError, evaluate, predict
 from ..sequences import sample_micro
 from ..settings import Settings
-from ..splits import Split
+from ..splits import Split, every_seventh
 from ..synthetic import Pose, describe, region_masks, render, sample_params, synthetic_faces
 from ..trainer import Recipe, Trainer
-from ..trial import Finding, Marks, Trial, points, run_trial
+from ..trial import Finding, Marks, Trial, TrialRecord, in_lines, record_all
 
 # %% ../../nbs/papers/05_micro_attention.ipynb #31b7c2f8
 class PreActBlock(nn.Module):
@@ -434,13 +435,6 @@ def people_split(n: int, seed: int, people: int = 20) -> Split:
                  {"subject": "the task is to name the person"})
 
 
-def every_seventh_person(faces: FaceSet) -> Split:
-    "Every seventh person chooses the epoch; nobody is tested."
-    people = faces.meta["subject"]
-    val = people.isin(people.unique()[::7]).to_numpy()
-    return Split(faces, "every seventh person validates", np.flatnonzero(~val), np.flatnonzero(val), [])
-
-
 def photographs(n: int, seed: int, settings: Settings | None = None) -> Split:
     "Expressions on photographs: FER2013 where `settings` finds it, else drawn faces of all seven classes, any pose."
     try:
@@ -448,7 +442,7 @@ def photographs(n: int, seed: int, settings: Settings | None = None) -> Split:
     except DataError:
         faces = None
     if faces is None:
-        return every_seventh_person(replace(synthetic_faces(n, 48, seed, mask=False), name="stand-in"))
+        return every_seventh(replace(synthetic_faces(n, 48, seed, mask=False), name="stand-in"))
     rows = np.flatnonzero(faces.meta["usage"] == "Training")
     rows = np.random.default_rng(seed).permutation(rows)[:n]
     images = np.unique(faces.subset(rows).pixel_keys(), return_index=True)[1]  # each picture once
@@ -659,12 +653,12 @@ class RoutesTrial:
         details = self.plan.details
         if what == "small":
             people = max(7, details["small faces"] // 15)
-            return every_seventh_person(micro_faces(details["small faces"], 2000 + seed, subjects=people))
+            return every_seventh(micro_faces(details["small faces"], 2000 + seed, subjects=people))
         if what == "people":
             return people_split(details["faces"], 3000 + seed)
         if what == "photographs":
             return photographs(details["faces"], 4000 + seed)  # drawn, so that a record needs no data set
-        return every_seventh_person(macro_faces(details["faces"], 1000 + seed))
+        return every_seventh(macro_faces(details["faces"], 1000 + seed))
 
     def step(self, what: str, attention: str, seed: int) -> Step:
         details, small = self.plan.details, what == "small"
@@ -744,22 +738,36 @@ class WhereTrial:
         return {block: Marks(own_wins(m, self.faces), people, self.faces.fingerprint)
                 for block, m in zip(BLOCKS, self.maps(condition, seed))}
 
+# %% ../../nbs/papers/05_micro_attention.ipynb #83af78bd
+def guessing(faces: int, seed: int = 999) -> float:
+    "What the most frequent class gets on as many test faces of a RoutesTrial."
+    labels = sample_params(faces, seed, classes=FIVE.classes, pose=STUDIO).label
+    return float(torch.bincount(labels).max() / faces)
+
+
+def sleepers(routes: TrialRecord) -> set[tuple[str, str]]:  # (condition, test)
+    "Contestants that are not clearly better than guessing; and the maps of a network that is not."
+    guess, found = guessing(routes.plan.details["test faces"]), set()
+    for contestant, test in itertools.product(routes.plan.conditions, routes.plan.tests):
+        right = routes.accuracy(contestant, test)
+        if right.value - 2 * right.standard_error <= guess:
+            found.add((contestant, test))
+    if ("units after large", "same laboratory") in found:
+        found |= set(itertools.product(WHERE, BLOCKS))
+    return found
+
 # %% ../../nbs/papers/05_micro_attention.ipynb #4859f980
 ROUTES_RECORD = routes_plan("micro-attention-routes", seeds=10, faces=3000, epochs=12, small_faces=900, small_epochs=12)
 RECORDS = (ROUTES_RECORD, where_plan("micro-attention-where", ROUTES_RECORD))
 
 
-def record_trials(
-    folder: Path,  # where unfinished results are kept
-    settings: Settings | None = None,
-    plans: Sequence[Trial] = RECORDS,  # routes, then where
-    save_to: Path | None = None,  # by default the package's records
-) -> None:
-    "Compute the records of this notebook and keep them in the package."
-    command = 'python -c "from fer_lab.papers.micro_attention import record_trials; record_trials(\'runs/trials\')"'
-    routes = RoutesTrial(plans[0], settings)
-    for plan, runs in zip(plans, (routes, WhereTrial(routes))):
-        run_trial(plan, runs, Path(folder) / plan.name, command).save(save_to)
+def trial_of(plan: Trial, settings: Settings | None = None) -> "RoutesTrial | WhereTrial":
+    "What runs a plan of this notebook."
+    routes = RoutesTrial(plan, settings)
+    return WhereTrial(routes) if plan.conditions == WHERE else routes
+
+
+record_trials = partial(record_all, RECORDS, trial_of)  # record_trials("runs/trials") makes both again
 
 # %% ../../nbs/papers/05_micro_attention.ipynb #ded02377
 CLAIMED = {  # claim -> comparisons that all must be better
@@ -770,28 +778,35 @@ CLAIMED = {  # claim -> comparisons that all must be better
 }
 
 
-def judged(found: Sequence[Finding], pairs: Sequence[tuple[str, str]]) -> str:
+def judged(
+    found: Sequence[Finding],
+    pairs: Sequence[tuple[str, str]],
+    asleep: Collection[tuple[str, str]] = (),  # (condition, test) at chance
+) -> str:
     "`shown` if every comparison is better on some test and worse on none; `refuted` if one can be excluded."
-    verdicts = {pair: [f.verdict for f in found if (f.first, f.second) == pair] for pair in pairs}
-    if not all(verdicts.values()):
+    told = {pair: [f for f in found if (f.first, f.second) == pair] for pair in pairs}
+    if not all(told.values()):
         return "not measured"
-    against = ("worse", "no difference that matters")
-    if any(all(v in against for v in each) for each in verdicts.values()):
+    asked = {pair: [f.verdict for f in each if not {(name, f.test) for name in pair} <= set(asleep)]
+             for pair, each in told.items()}
+    if not all(asked.values()):
+        return "at chance: cannot be asked"
+    if any(all(v in ("worse", "no difference that matters") for v in each) for each in asked.values()):
         return "refuted"
-    if all("better" in each and "worse" not in each for each in verdicts.values()):
-        return "shown"
-    return "we could not tell"
+    shown = all("better" in each and "worse" not in each for each in asked.values())
+    return "shown" if shown else "we could not tell"
 
-
-def claims_verdict(found: Sequence[Finding]) -> str:  # Markdown
+# %% ../../nbs/papers/05_micro_attention.ipynb #ded02378
+def claims_verdict(
+    found: Sequence[Finding],
+    asleep: Collection[tuple[str, str]] = (),  # (condition, test) at chance
+) -> str:  # Markdown
     "What may be said about each claim, with its comparisons."
-    lines = []
+    parts = []
     for claim, pairs in CLAIMED.items():
-        told = [f for f in found if (f.first, f.second) in pairs]
-        parts = "; ".join(f"{f.first} against {f.second}, {f.test}: {f.verdict} ({points(f.difference.value)})"
-                          for f in told)
-        lines.append(f"- **{claim}**: {judged(found, pairs)}. {parts}")
-    return "\n".join(lines)
+        told = in_lines([f for f in found if (f.first, f.second) in pairs])
+        parts += [f"**{claim}**: {judged(found, pairs, asleep)}.", told]
+    return "\n\n".join(filter(None, parts))
 
 # %% ../../nbs/papers/05_micro_attention.ipynb #ed0de403
 def _unit_case(channels: int = 2) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -799,6 +814,18 @@ def _unit_case(channels: int = 2) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     numbers = torch.arange(3 * 2 * channels * 9, dtype=torch.float32).view(3, 2, channels, 3, 3)
     weight = torch.linspace(-0.3, 0.5, 3 * channels * channels).view(channels, 3 * channels)
     return *((numbers * 0.37 % 1.9) - 0.8), weight
+
+
+def _by_fold(counted: str) -> str:
+    "The source of a wrong `uf1`: one F1 for each person, over so many classes, averaged over people."
+    return f"""
+    def uf1(folds, classes):
+        def one(truth, said):
+            asked = [truth.count(k) + said.count(k) for k in range(classes)]
+            hits = [sum(t == s == k for t, s in zip(truth, said)) for k in range(classes)]
+            return sum(2 * h / n for h, n in zip(hits, asked) if n) / {counted}
+        return sum(one(*fold) for fold in folds) / len(folds)
+    """
 
 
 def _fold_case() -> list[tuple[list[int], list[int]]]:
@@ -841,8 +868,7 @@ weighing = Exercise(
         Slip("L1 + L3", "L1 + L2 + L3", "L2 is looked at by the unit, but it is not part of the block's sum T."),
         Slip("torch.sigmoid(mixed.mean(1, keepdim=True))", "torch.sigmoid(mixed).mean(1, keepdim=True)",
              "First the mean over the channels, then the sigmoid: the other order gives other numbers."),
-        Slip("mixed.mean(1, keepdim=True)", "mixed", "This is a map for each channel, as in complex attention. Here "
-             "one map serves all channels."),
+        Slip("mixed.mean(1, keepdim=True)", "mixed", "This is a map for each channel. Here one map serves all."),
         Slip("torch.sigmoid(mixed.mean(1, keepdim=True))", "mixed.mean(1, keepdim=True)",
              "This is equation (1) of the paper. The code, and this exercise, have a sigmoid."),
         Slip("[L1, L2, L3]", "[L3, L2, L1]", "The order matters: the weights were learned for L1, L2, L3."),
@@ -880,37 +906,19 @@ pooling = Exercise(
     """,
     checks={
         "three people": lambda uf1: float(uf1(_fold_case(), 3)),
-        "one person": lambda uf1: float(uf1([([0, 1, 1, 2], [0, 1, 2, 2])], 3)),
         "always the same answer": lambda uf1: float(uf1([([0, 1], [0, 0]), ([0, 2], [0, 0])], 3)),
     },
     wrong=[
-        Wrong("""
-        def uf1(folds, classes):
-            def one(truth, said):
-                scores = [2 * sum(t == s == k for t, s in zip(truth, said)) / (truth.count(k) + said.count(k))
-                          for k in range(classes) if k in truth + said]
-                return sum(scores) / len(scores)
-            return sum(one(*fold) for fold in folds) / len(folds)
-        """, "This averages over people and skips what a person never shows. Put all answers together first."),
-        Wrong("""
-        def uf1(folds, classes):
-            def one(truth, said):
-                scores = [2 * sum(t == s == k for t, s in zip(truth, said)) / max(1, truth.count(k) + said.count(k))
-                          for k in range(classes)]
-                return sum(scores) / classes
-            return sum(one(*fold) for fold in folds) / len(folds)
-        """, "This averages over people and counts what a person never shows as 0. Put all answers together first."),
-        Slip("2 * hits / (truth.count(k) + said.count(k))", "hits / truth.count(k)", "This is the recall, and its mean "
-             "the UAR. F1 also counts how often the class was *answered*."),
+        Wrong(_by_fold("classes"), "What a person never shows counts as 0 here. Put all answers together first."),
+        Wrong(_by_fold("sum(map(bool, asked))"), "What a person never shows is skipped here. Put all together first."),
+        Slip("2 * hits / (truth.count(k) + said.count(k))", "hits / truth.count(k)", "This is recall: its mean is UAR"),
         Slip("sum(scores) / classes", "sum(s * truth.count(k) for k, s in enumerate(scores)) / len(truth)",
              "Unweighted: every class counts the same, however rare it is."),
         Slip("2 * hits", "hits", "F1 is the harmonic mean of precision and recall: 2·hits above the line."),
     ],
     hints=["Make two long lists first: all true classes, all answers.",
-           "For each class count hits, how often it is true, how often it is answered.",
-           "The mean over the classes, each with the same weight."],
-    given=globals(),
-    keep="One confusion matrix, then the score. Averaging scores of folds is another number with the same name.",
+           "F1 of each class, then the mean over the classes, each with the same weight."],
+    given=globals(), keep="One matrix, then the score. The mean over folds is another number with the same name.",
 )
 
 # %% ../../nbs/papers/05_micro_attention.ipynb #61581b5b
