@@ -28,6 +28,7 @@ from fer_lab.papers.micro_attention import (
     ROUTES,
     SQUASHES,
     STEMS,
+    STUDIO,
     ComplexAttention,
     FlatAttention,
     MicroAttention,
@@ -237,8 +238,8 @@ def test_the_luckiest_case_is_a_sign_test():
 # ---- faces
 
 def test_an_apex_is_that_of_the_filmed_movement_with_a_still_head():
-    apexes = micro_faces(12, seed=5, subjects=30, least=8)
-    filmed = micro_expressions(12, seed=5, space=FIVE, frames=(4, 5), sway=0.0, mask=False)
+    apexes = micro_faces(12, seed=5, subjects=30, least=8, magnified=1)
+    filmed = micro_expressions(12, seed=5, space=FIVE, frames=(4, 5), pose=STUDIO, sway=0.0, mask=False)
     peaks = filmed.peaks()
     assert apexes.meta["region"].tolist() == filmed.meta["region"].tolist()
     assert apexes.labels.tolist() == filmed.labels.tolist()
