@@ -453,9 +453,9 @@ def people_split(n: int, seed: int, people: int = 20) -> Split:
 
 
 def photographs(n: int, seed: int, settings: Settings | None = None) -> Split:
-    "Expressions on photographs: FER2013 where `settings` finds it, else drawn faces of all seven classes, any pose."
+    "Expressions on photographs: FER2013 for a reader of real sets who has it, else drawn faces of seven classes."
     try:
-        faces = load_dataset("fer2013", settings) if settings else None
+        faces = load_dataset("fer2013", settings) if settings and settings.dataset != "synthetic" else None
     except DataError:
         faces = None
     if faces is None:
@@ -759,7 +759,7 @@ class WhereTrial:
 def guessing(faces: int, seed: int = 999) -> float:
     "What the most frequent class gets on as many test faces of a RoutesTrial."
     labels = sample_params(faces, seed, classes=FIVE.classes, pose=STUDIO).label
-    return float(torch.bincount(labels).max() / faces)
+    return int(torch.bincount(labels).max()) / faces
 
 
 def sleepers(routes: TrialRecord) -> set[tuple[str, str]]:  # (condition, test)

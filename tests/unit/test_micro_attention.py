@@ -300,10 +300,10 @@ def test_resampling_evens_out_the_classes(tmp_path):
 
     split = every_seventh(labs[0])
     model = MicroAttentionNet(5, attention="none", **TINY)
-    Trainer(model, Recipe(20, 16, 1e-3, augment=None), tmp_path, [Resample(), Count()], CPU, progress=False).fit(split)
+    Trainer(model, Recipe(6, 16, 1e-3, augment=None), tmp_path, [Resample(), Count()], CPU, progress=False).fit(split)
     share = np.bincount(seen, minlength=5) / len(seen)
     present = np.bincount(split.train.labels, minlength=5) > 0
-    assert len(seen) == 20 * len(split.train) and (share[~present] == 0).all()
+    assert len(seen) == 6 * len(split.train) and (share[~present] == 0).all()
     assert np.abs(share[present] - 1 / present.sum()).max() < 0.12
     assert split.train.counts().max() / len(split.train) > 0.4
 
@@ -316,9 +316,9 @@ def test_naming_people_is_a_task_with_everybody_on_both_sides():
 
 
 def test_photographs_have_a_drawn_stand_in(tmp_path):
-    for given_settings in (None, replace(CPU, data_dir=tmp_path)):
+    for given_settings in (None, replace(CPU, data_dir=FIXTURES), replace(CPU, dataset="samm", data_dir=tmp_path)):
         assert photographs(30, 1, given_settings).faces.name == "stand-in"
-    real = photographs(30, 1, replace(CPU, data_dir=FIXTURES))
+    real = photographs(30, 1, replace(CPU, dataset="fer2013", data_dir=FIXTURES))
     assert real.faces.name == "fer2013" and set(real.faces.meta["usage"]) == {"Training"}
 
 
@@ -478,9 +478,8 @@ def test_trials_run_are_paired_and_share_their_first_step(tmp_path):
     assert len(routes.networks) == 6  # nothing was trained again
     assert 0 < where.accuracy("mean map", "block 1").value < 1
     again = trial_of(look, CPU)  # as `record_trials` does it: from the plan alone
-    for condition in ("trained map", "mean map"):
-        marks = again(condition, 0)
-        assert all(np.array_equal(marks[test].correct, where.correct(condition, test)[0]) for test in look.tests)
+    marks = again("trained map", 0)
+    assert all(np.array_equal(marks[test].correct, where.correct("trained map", test)[0]) for test in look.tests)
 
 
 def test_records_are_made_of_both_plans_by_what_runs_them():
@@ -490,8 +489,8 @@ def test_records_are_made_of_both_plans_by_what_runs_them():
 
 
 def test_guessing_is_the_share_of_the_most_frequent_class():
-    labels = micro_faces(40, 999, lab="B", subjects=4).labels
-    assert guessing(40) == np.bincount(labels).max() / 40
+    labels = micro_faces(42, 999, lab="B", subjects=4).labels
+    assert guessing(42) == np.bincount(labels).max() / 42 > 0.2
 
 
 class Told:
