@@ -803,7 +803,7 @@ def judged(
     "`shown` if every comparison is better on some test and worse on none; `refuted` if one can be excluded."
     told = {pair: [f for f in found if (f.first, f.second) == pair] for pair in pairs}
     if not all(told.values()):
-        return "not measured"
+        return "not all of it measured" if any(told.values()) else "not measured"
     asked = {pair: [f.verdict for f in each if not {(name, f.test) for name in pair} <= set(asleep)]
              for pair, each in told.items()}
     if not all(asked.values()):
