@@ -336,10 +336,11 @@ def micro_recipe(epochs: int, seed: int = 0) -> Recipe:
 # %% ../../nbs/papers/05_micro_attention.ipynb #91c3aa02
 def knows(report: Report) -> bool:
     "Is the mean recall more than two standard errors above that of blind answers?"
-    counts = report.confusion.sum(1)
-    recall, classes = np.diag(report.confusion) / counts.clip(1), counts > 0
-    error = np.sqrt((recall * (1 - recall))[classes] / counts[classes]).tolist()
-    return bool(recall[classes].mean() - 2 * np.linalg.norm(error) / classes.sum() > 1 / len(report.classes))
+    confusion = report.confusion[report.confusion.sum(1) > 0]
+    counts, hits = confusion.sum(1), report.confusion.diagonal()[report.confusion.sum(1) > 0]
+    spread = (hits + 1) / (counts + 2)  # Laplace's: two clips that are right do not prove that all are
+    error = np.sqrt((spread * (1 - spread) / counts).sum()) / len(counts)
+    return bool((hits / counts).mean() - 2 * error > 1 / len(report.classes))
 
 
 def in_doubt(report: Report) -> str:  # "" for a network that knows something
@@ -434,11 +435,10 @@ def as_micro3(report: Report) -> Report:
 def score_table(reports: Sequence[Report]) -> pd.DataFrame:
     "WAR, UAR and UF1 of each report, with the two baselines that need no network."
     def row(report):
-        share = np.bincount(report.labels, minlength=len(report.classes)) / report.n
-        return {"clips": report.n, "people": len(set(report.groups)), "WAR": report.war,
-                "always the largest": share.max(), "UAR": report.uar, "chance UAR": 1 / len(share),
-                "UF1": report.macro_f1, "WAR from": report.interval[0], "to": report.interval[1],
-                "knows": "yes" if knows(report) else "at chance"}
+        share, (low, high) = np.bincount(report.labels, minlength=len(report.classes)) / report.n, report.interval
+        return {"clips": report.n, "people": len(set(report.groups)), "knows": "yes" if knows(report) else "at chance",
+                "WAR": report.war, "95 %": f"{low:.2f} to {high:.2f}", "always the largest": share.max(),
+                "UAR": report.uar, "chance UAR": 1 / len(share), "UF1": report.macro_f1}
     return pd.DataFrame({report.name: row(report) for report in reports}).T
 
 # %% ../../nbs/papers/05_micro_attention.ipynb #63f1cc43

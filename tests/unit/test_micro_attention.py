@@ -50,9 +50,11 @@ from fer_lab.papers.micro_attention import (
     gain_film,
     gain_table,
     guessing,
+    in_doubt,
     in_proportion,
     inside_rank,
     judged,
+    knows,
     laboratories,
     loso_strip,
     luckiest_p,
@@ -571,3 +573,16 @@ def test_it_joins_the_table_of_explanations_live(tmp_path, monkeypatch):
     assert [run["network"] for run in record.runs] == ["micro-attention"] and not record.runs[0]["missing"]
     assert record.league().loc[["Saliency", "LayerGradCam"], "networks"].tolist() == ["1 of 1"] * 2
     assert "micro-attention" in reliance.FULL.networks and "micro-attention" not in reliance.RECORD.networks
+
+
+def test_a_network_knows_something_if_its_recall_is_clearly_above_that_of_blind_answers():
+    def told(n, right):
+        labels = np.arange(n) % 5
+        said = np.where(np.arange(n) < right * n, labels, (labels + 1) % 5)
+        return Report("made up", labels, np.eye(5, dtype=np.float32)[said], FIVE.classes, {})
+
+    assert knows(told(500, 0.3)) and not knows(told(500, 0.2)) and not knows(told(20, 0.3))
+    assert not knows(told(5, 0.6))  # three lucky clips, each the only one of its class
+    assert in_doubt(told(500, 0.3)) == "" and "At chance (mean recall 20%)" in in_doubt(told(500, 0.2))
+    always = replace(told(500, 0.3), probabilities=np.eye(5, dtype=np.float32)[np.zeros(500, int)])
+    assert not knows(always)
