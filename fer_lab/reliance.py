@@ -750,7 +750,7 @@ def record(folder: Path) -> Path:  # unfinished parts are kept in the folder; re
     return run_plan(RECORD, folder, command).save()
 
 
-FULL = replace(RECORD, name="full", networks=(*RECORD.networks, "resnet18"), seeds=tuple(range(5)))
+FULL = replace(RECORD, name="full", networks=tuple(NETWORKS), seeds=tuple(range(5)))
 
 
 def records() -> Path:

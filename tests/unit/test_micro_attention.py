@@ -2,6 +2,7 @@
 
 import itertools
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -27,6 +28,7 @@ from fer_lab.papers.micro_attention import (
     ROUTES,
     SQUASHES,
     STEMS,
+    STUDIO,
     ComplexAttention,
     FlatAttention,
     MicroAttention,
@@ -40,16 +42,19 @@ from fer_lab.papers.micro_attention import (
     attention_maps,
     carry_over,
     changed_maps,
+    claims_verdict,
     clips_behind,
-    every_seventh_person,
     fer2013_recipe,
     fold_means,
     fold_recall,
     gain_film,
     gain_table,
+    guessing,
+    in_doubt,
     in_proportion,
     inside_rank,
     judged,
+    knows,
     laboratories,
     loso_strip,
     luckiest_p,
@@ -67,24 +72,26 @@ from fer_lab.papers.micro_attention import (
     record_trials,
     routes_plan,
     score_table,
+    sleepers,
     synthetic_recipe,
     train_step,
+    trial_of,
     triptych,
     weight_table,
     where_plan,
 )
 from fer_lab.protocols import loso
-from fer_lab.readers import write_layouts
 from fer_lab.receptive import receptive_field
 from fer_lab.report import Report, ReportError, predict
 from fer_lab.sequences import micro_expressions
 from fer_lab.settings import load_settings
-from fer_lab.splits import LeakError
+from fer_lab.splits import LeakError, Split, every_seventh
 from fer_lab.trainer import Recipe, Trainer
 from fer_lab.trial import Estimate, Finding, load_record, record_names, run_trial
 
 CPU = load_settings(device="cpu", precision="fp32", dataset="synthetic", budget="smoke")
 TINY = {"width": 2, "stem": "3x3"}
+FIXTURES = Path(__file__).parents[2] / "data" / "fixtures"
 
 
 def pictures(n=3, size=48, seed=0):
@@ -233,8 +240,8 @@ def test_the_luckiest_case_is_a_sign_test():
 # ---- faces
 
 def test_an_apex_is_that_of_the_filmed_movement_with_a_still_head():
-    apexes = micro_faces(12, seed=5, subjects=30, least=8)
-    filmed = micro_expressions(12, seed=5, space=FIVE, frames=(4, 5), sway=0.0, mask=False)
+    apexes = micro_faces(12, seed=5, subjects=30, least=8, magnified=1)
+    filmed = micro_expressions(12, seed=5, space=FIVE, frames=(4, 5), pose=STUDIO, sway=0.0, mask=False)
     peaks = filmed.peaks()
     assert apexes.meta["region"].tolist() == filmed.meta["region"].tolist()
     assert apexes.labels.tolist() == filmed.labels.tolist()
@@ -259,9 +266,8 @@ def test_drawn_laboratories_have_the_papers_proportions():
         in_proportion(labs[0], dict.fromkeys(FIVE.classes, 2) | {"anger": 50})
 
 
-def test_the_readers_own_sets_come_in_three_classes(tmp_path):
-    write_layouts(tmp_path)
-    labs = laboratories(replace(load_settings(), dataset="samm", data_dir=tmp_path))
+def test_the_readers_own_sets_come_in_three_classes():
+    labs = laboratories(replace(load_settings(), dataset="samm", data_dir=FIXTURES))
     assert [lab.name for lab in labs] == ["casme2", "samm", "smic"]
     assert {lab.space.name for lab in labs} == {"micro-3"} and all(lab.is_still for lab in labs)
 
@@ -278,7 +284,7 @@ def test_weights_of_the_same_name_and_shape_are_carried_over():
 
 
 def test_a_step_starts_where_the_last_one_ended():
-    split = every_seventh_person(macro_faces(30, seed=1))
+    split = every_seventh(macro_faces(30, seed=1))
     still = Step("none", split, Recipe(1, 16, 1e-12, augment=None))
     first = train_step(None, Step("large", split, Recipe(1, 16, 1e-2, augment=None)), TINY, CPU)
     second = train_step(first, still, TINY, CPU)
@@ -294,12 +300,12 @@ def test_resampling_evens_out_the_classes(tmp_path):
         def on_epoch_start(self, trainer):
             seen.extend(trainer.train.labels[trainer.pool.numpy()])
 
-    split = every_seventh_person(labs[0])
+    split = every_seventh(labs[0])
     model = MicroAttentionNet(5, attention="none", **TINY)
-    Trainer(model, Recipe(20, 16, 1e-3, augment=None), tmp_path, [Resample(), Count()], CPU, progress=False).fit(split)
+    Trainer(model, Recipe(6, 16, 1e-3, augment=None), tmp_path, [Resample(), Count()], CPU, progress=False).fit(split)
     share = np.bincount(seen, minlength=5) / len(seen)
     present = np.bincount(split.train.labels, minlength=5) > 0
-    assert len(seen) == 20 * len(split.train) and (share[~present] == 0).all()
+    assert len(seen) == 6 * len(split.train) and (share[~present] == 0).all()
     assert np.abs(share[present] - 1 / present.sum()).max() < 0.12
     assert split.train.counts().max() / len(split.train) > 0.4
 
@@ -312,11 +318,9 @@ def test_naming_people_is_a_task_with_everybody_on_both_sides():
 
 
 def test_photographs_have_a_drawn_stand_in(tmp_path):
-    nothing = replace(CPU, data_dir=tmp_path)
-    for given_settings in (None, nothing):
+    for given_settings in (None, replace(CPU, data_dir=FIXTURES), replace(CPU, dataset="samm", data_dir=tmp_path)):
         assert photographs(30, 1, given_settings).faces.name == "stand-in"
-    write_layouts(tmp_path)
-    real = photographs(30, 1, nothing)
+    real = photographs(30, 1, replace(CPU, dataset="fer2013", data_dir=FIXTURES))
     assert real.faces.name == "fer2013" and set(real.faces.meta["usage"]) == {"Training"}
 
 
@@ -466,23 +470,46 @@ def tiny_plan():
 
 def test_trials_run_are_paired_and_share_their_first_step(tmp_path):
     plan = tiny_plan()
-    routes = RoutesTrial(plan, CPU)
+    routes = trial_of(plan, CPU)
     record = run_trial(plan, routes, tmp_path / "a", progress=False)
     shared = [key for key in routes.networks if len(key[1]) == 1]
     assert len(shared) == 2 and len(routes.networks) == 6  # two seeds: one plain start, two ends each
+    assert {len(record.splits("plain after large", test)) for test in record.plan.tests} == {2}
     look = where_plan("micro-where-test", plan)
     where = run_trial(look, WhereTrial(routes), tmp_path / "b", progress=False)
     assert len(routes.networks) == 6  # nothing was trained again
     assert 0 < where.accuracy("mean map", "block 1").value < 1
-    again = run_trial(plan, RoutesTrial(plan, CPU), tmp_path / "c", progress=False)
-    assert again.fingerprint == record.fingerprint
+    again = trial_of(look, CPU)  # as `record_trials` does it: from the plan alone
+    marks = again("trained map", 0)
+    assert all(np.array_equal(marks[test].correct, where.correct("trained map", test)[0]) for test in look.tests)
 
 
-def test_records_can_be_made(tmp_path):
-    plans = (tiny_plan(), where_plan("micro-where-test", tiny_plan()))
-    record_trials(tmp_path / "work", CPU, plans, tmp_path / "records")
-    for plan in plans:
-        assert load_record(tmp_path / "records" / f"{plan.name}.json").plan.fingerprint == plan.fingerprint
+def test_records_are_made_of_both_plans_by_what_runs_them():
+    assert record_trials.args == (RECORDS, trial_of)
+    assert [type(trial_of(replace(plan, details=tiny_plan().details), CPU)) for plan in RECORDS] == [
+        RoutesTrial, WhereTrial]
+
+
+def test_guessing_is_the_share_of_the_most_frequent_class():
+    labels = micro_faces(42, 999, lab="B", subjects=4).labels
+    assert guessing(42) == np.bincount(labels).max() / 42 > 0.2
+
+
+class Told:
+    "A record of routes with these accuracies."
+
+    def __init__(self, **right):
+        self.plan, self.right = routes_plan("told", 2, 40, 1, 40, 1, test_faces=400), right
+
+    def accuracy(self, contestant, test):
+        return Estimate(self.right.get(contestant.split()[0], 0.9), 0.02, 20.0, 2, 40, 400, True)
+
+
+def test_who_only_guesses_is_asleep_and_so_are_its_maps():
+    assert sleepers(Told()) == set()
+    names = {name for name, _ in sleepers(Told(plain=guessing(400) + 0.03))}
+    assert names == {"plain after large", "plain from scratch"}
+    assert {("trained map", "block 1"), ("mean map", "block 3")} <= sleepers(Told(units=0.2))
 
 
 def test_every_route_ends_with_small_expressions_and_new_seeds_bring_new_faces():
@@ -506,7 +533,12 @@ def test_a_claim_needs_all_its_comparisons(plain, flat, expected):
     pairs = CLAIMED["The units help"]
     told = [finding(*pairs[0], plain), finding(*pairs[1], flat, 0.01 if flat != 0.04 else 0.1)]
     assert judged(told, pairs) == expected
-    assert judged(told[:1], pairs) == "not measured"
+    assert judged(told[:1], pairs) == "not all of it measured" and judged([], pairs) == "not measured"
+    first, lab = pairs[0][0], "same laboratory"
+    assert judged(told, pairs, {(first, lab)}) == expected  # one of the two knows something: a fair question
+    both = {(first, lab), (pairs[1][1], lab)}
+    assert judged(told, pairs, both) == "at chance: cannot be asked"
+    assert "**The units help**: at chance: cannot be asked." in claims_verdict(told, both)
 
 
 @pytest.mark.parametrize("plan", RECORDS, ids=lambda plan: plan.name)
@@ -529,13 +561,28 @@ def test_the_epoch_is_chosen_by_people_who_are_not_tested():
 def test_a_person_on_both_sides_is_refused():
     faces = replace(micro_faces(20, seed=3), name="copied")
     with pytest.raises(LeakError):
-        from fer_lab.splits import Split
-
         Split(faces, "careless", np.arange(10), np.arange(10, 20), [])
 
 
-def test_it_runs_in_the_league_of_explanations(tmp_path):
-    plan = reliance.Plan("tiny", ("micro-attention",), (0,), faces=64, epochs=1, examined=14, few=3,
-                         methods=("Saliency", "LayerGradCam"), rule_epochs=1, rule_examined=8, rule_seeds=())
+def test_it_joins_the_table_of_explanations_live(tmp_path, monkeypatch):
+    draw = reliance.expression_faces
+    monkeypatch.setattr(reliance, "expression_faces", lambda n, *rest: draw(min(n, 40), *rest))
+    plan = reliance.Plan("tiny", ("micro-attention",), (0,), faces=40, epochs=1, examined=14, few=3,
+                         methods=("Saliency", "LayerGradCam"), rule_seeds=())
     record = reliance.run_plan(plan, tmp_path)
-    assert np.isfinite(record.of("LayerGradCam").mean())
+    assert [run["network"] for run in record.runs] == ["micro-attention"] and not record.runs[0]["missing"]
+    assert record.league().loc[["Saliency", "LayerGradCam"], "networks"].tolist() == ["1 of 1"] * 2
+    assert "micro-attention" in reliance.FULL.networks and "micro-attention" not in reliance.RECORD.networks
+
+
+def test_a_network_knows_something_if_its_recall_is_clearly_above_that_of_blind_answers():
+    def told(n, right):
+        labels = np.arange(n) % 5
+        said = np.where(np.arange(n) < right * n, labels, (labels + 1) % 5)
+        return Report("made up", labels, np.eye(5, dtype=np.float32)[said], FIVE.classes, {})
+
+    assert knows(told(500, 0.3)) and not knows(told(500, 0.2)) and not knows(told(20, 0.3))
+    assert not knows(told(5, 0.6))  # three lucky clips, each the only one of its class
+    assert in_doubt(told(500, 0.3)) == "" and "At chance (mean recall 20%)" in in_doubt(told(500, 0.2))
+    always = replace(told(500, 0.3), probabilities=np.eye(5, dtype=np.float32)[np.zeros(500, int)])
+    assert not knows(always)
