@@ -697,7 +697,7 @@ def memory_squares(
     figure.update_layout(
         xaxis={"tickvals": at[:len(moments)], "ticktext": list(moments), "side": "top", "showgrid": False},
         yaxis={"tickvals": at[:len(states)], "ticktext": list(states), "showgrid": False, "autorange": "reversed",
-               "scaleanchor": "x"})
+               "scaleanchor": "x"}, margin_t=20)
     change = {name: (kept[-1] - kept[0]).norm() / kept[-1].norm().clamp(min=1e-9) for name, kept in states.items()}
     words = ", ".join(f"{name} {float(value):.0%}" for name, value in change.items())
     return finish(figure, title, f"Squares of the LSTM's state. Change from first to last, share of the last: {words}.",
