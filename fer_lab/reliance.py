@@ -740,8 +740,8 @@ def _same_plan(plan: Plan, folder: Path) -> None:
                             "take another folder, or delete that one.")
 
 # %% ../nbs/library/27_reliance.ipynb #bb8619f8
-RECORD = Plan("expressions", ("stn", "plain", "compact", "alexnet", "multiscale"), (0, 1, 2), 3000, epochs=5,
-              examined=60, few=8, rule_seeds=(0, 1, 2, 3))
+RECORD = Plan("expressions", ("stn", "plain", "compact", "alexnet", "multiscale", "micro-attention", "gcn"), (0, 1, 2),
+              3000, epochs=5, examined=60, few=8, rule_seeds=(0, 1, 2, 3))
 
 
 def record(folder: Path) -> Path:  # unfinished parts are kept in the folder; returns the file
