@@ -362,8 +362,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                  'fer_lab.faceset.FaceSet.__post_init__': ( 'library/faceset.html#faceset.__post_init__',
                                                                             'fer_lab/faceset.py'),
                                  'fer_lab.faceset.FaceSet.__repr__': ('library/faceset.html#faceset.__repr__', 'fer_lab/faceset.py'),
-                                 'fer_lab.faceset.FaceSet._frames_each': ( 'library/faceset.html#faceset._frames_each',
-                                                                           'fer_lab/faceset.py'),
                                  'fer_lab.faceset.FaceSet._pixel_keys': ('library/faceset.html#faceset._pixel_keys', 'fer_lab/faceset.py'),
                                  'fer_lab.faceset.FaceSet._repr_html_': ('library/faceset.html#faceset._repr_html_', 'fer_lab/faceset.py'),
                                  'fer_lab.faceset.FaceSet.batch': ('library/faceset.html#faceset.batch', 'fer_lab/faceset.py'),

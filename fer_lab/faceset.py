@@ -90,11 +90,6 @@ class FaceSet:
         return _fingerprint(self)
 
     @cached_property
-    def _frames_each(self) -> int | None:  # asked for every batch
-        lengths = np.unique(np.diff(self.spans))
-        return int(lengths[0]) if len(lengths) == 1 else None
-
-    @cached_property
     def _pixel_keys(self) -> np.ndarray:  # found once: fifty folds of the same faces ask fifty times
         item, frame = _item_and_frame(self.spans)
         keys = [hashlib.blake2b(np.ascontiguousarray(self.frames[i]), digest_size=16).digest() for i in frame.tolist()]
@@ -245,10 +240,11 @@ def batch(
     index: Sequence[int] | np.ndarray | None = None,  # positions; all items by default
 ) -> torch.Tensor:  # uint8 [n, C, H, W]; of clips that all have T frames [n, T, C, H, W]
     "Pixels as a tensor of its own. Clips of different lengths need `peaks()` or `moments()` first."
-    if self._frames_each in (None, 1):
+    lengths = np.diff(self.spans)[:, 0]
+    if not len(lengths) or lengths[0] == 1 or (lengths != lengths[0]).any():
         return torch.from_numpy(np.array(self.stills(index)))
     first = self.spans[:, 0] if index is None else self.spans[np.asarray(index), 0]
-    return torch.from_numpy(self.frames[first[:, None] + np.arange(self._frames_each)])
+    return torch.from_numpy(self.frames[first[:, None] + np.arange(lengths[0])])
 
 # %% ../nbs/library/01_faceset.ipynb #42179e40
 MARKS = ["onset", "apex", "offset", "fps"]  # what is told of a clip as it was filmed
