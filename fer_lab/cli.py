@@ -260,8 +260,8 @@ def resumable(again: str):
     before = signal.signal(signal.SIGTERM, stop)
     try:
         yield
-    except KeyboardInterrupt:
-        complain(f"stopped. To go on:  {again}")
+    except KeyboardInterrupt as stopped:
+        complain(f"{str(stopped) or 'stopped.'} To go on:  {again}")
         raise typer.Exit(130) from None
     finally:
         signal.signal(signal.SIGTERM, before)
@@ -297,8 +297,6 @@ def train(
 
 # %% ../nbs/library/22_cli.ipynb #cell-027
 def _train(model: str, settings: Settings, folder: Path | None, words: list[str], **choices) -> None:
-    if not sys.stderr.isatty():
-        os.environ.setdefault("TQDM_MININTERVAL", "30")  # a log file gets a line now and then, not thousands
     from fer_lab.experiment import recipe_for, train_and_report
     from fer_lab.models import model_class
 

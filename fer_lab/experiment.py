@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from .checkpoint import read_card
+from .checkpoint import read_card, state_exists
 from .faceset import FaceSet
 from .models import create, load_model, model_class, zoo_folder, zoo_names
 from .readers import load_dataset
@@ -81,13 +81,14 @@ def unfinished(
     model: str,  # a name of the registry
     config: dict,  # as `config_of` gives it
 ) -> Path | None:
-    "The newest run of this kind that was stopped between its first epoch and its report."
+    "The newest run of this kind that was stopped between its first saved state and its report."
     for folder in sorted(runs_dir.glob(f"*-{model}"), reverse=True):
         try:
-            before, card = json.loads((folder / "config.json").read_text()), read_card(folder)
+            before = json.loads((folder / "config.json").read_text())
+            card = read_card(folder) if (folder / "card.json").exists() else {}
         except (OSError, ValueError):
             continue
-        if "settings" not in card and (folder / "state.pt").exists() and not differences(before, config):
+        if state_exists(folder / "state.pt") and "settings" not in card and not differences(before, config):
             return folder
     return None
 
@@ -116,8 +117,8 @@ def train_and_report(
     if not folder:
         again = unfinished(settings.runs_dir, model, config_of(trainer, split))
         trainer.folder = again or new_folder(settings.runs_dir, model)
-    epoch = len(epochs_written(trainer.folder))
-    tell((f"going on after epoch {epoch} in " if epoch else "run: ") + short_path(trainer.folder))
+    going_on, epoch = state_exists(trainer.folder / "state.pt"), len(epochs_written(trainer.folder))
+    tell((f"going on after epoch {epoch} in " if going_on else "run: ") + short_path(trainer.folder))
     run = trainer.fit(split)
     return Experiment(run, report_run(run, network, split, settings, tta, test))
 
