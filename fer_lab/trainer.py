@@ -39,6 +39,7 @@ __all__ = ['OPTIMIZERS', 'SCHEDULES', 'PLACE', 'REPEATS', 'SAME', 'Recipe', 'Tra
 from .augment import Augment, augment, draw_numbers, mixup, to_float
 from .checkpoint import load_state, load_weights, random_states, read_card, save_state, save_weights
 from .checkpoint import set_random_states, state_exists
+from .distributed import add_up, from_first, gather, processes, rank, same_weights, share_of
 from .faceset import FaceSet
 from .report import Report, environment, predict
 from .settings import LabError, Settings, choose_device, choose_layout, choose_precision, load_settings
@@ -150,7 +151,7 @@ class Trainer:
         self.device = choose_device(settings).value
         self.precision = choose_precision(settings, self.device).value
         self.layout = choose_layout(self.device).value
-        self.folder = Path(folder) if folder else new_folder(settings.runs_dir, type(model).__name__)
+        self.folder = Path(folder or from_first(lambda: new_folder(settings.runs_dir, type(model).__name__)))
         self.epoch, self.step, self.parts, self.best = 0, 0, 1, {"epoch": 0, "score": -math.inf}
 
 # %% ../nbs/library/08_trainer.ipynb #cell-019
@@ -198,16 +199,11 @@ def _key(trainer: Trainer, purpose: int) -> int:
 @patch
 def _train_step(self: Trainer, index: torch.Tensor, numbers: torch.Tensor) -> float:
     "One step on the faces at `index`, changed by their random `numbers`; returns the loss."
-    recipe = self.recipe
-    x = to_float(self.train.batch(index.numpy()).to(self.device))
-    y = torch.from_numpy(self.train.labels[index.numpy()]).to(self.device)
-    if recipe.augment:
-        x = augment(x, recipe.augment, numbers)
-    if recipe.mixup:
-        x, y = mixup(x, y, len(self.train.classes), recipe.mixup)
-    x = x.contiguous(memory_format=self.layout) if x.ndim == 4 else x  # a clip's layout is its model's business
-    loss = self._gradients(x, y)
-    norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), recipe.clip or math.inf).item()
+    mine = share_of(len(index))  # all, where this process works alone
+    x, y = self._batch(index[mine], numbers[mine])
+    found = [self._gradients(x, y, len(index)), self.asked, time.monotonic() > self.due]
+    loss, self.stop, self.save = add_up(self.model, len(x) / len(index), found)
+    norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip or math.inf).item()
     if not (math.isfinite(loss) and math.isfinite(norm)):
         raise TrainingError(self._what_broke(x, loss))
     self.optimizer.step()
@@ -215,6 +211,19 @@ def _train_step(self: Trainer, index: torch.Tensor, numbers: torch.Tensor) -> fl
     if self.average:
         self.average.update_parameters(self.model)
     return loss
+
+
+@patch
+def _batch(self: Trainer, index: torch.Tensor, numbers: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    "Faces as the model takes them, and their labels."
+    recipe = self.recipe
+    x = to_float(self.train.batch(index.numpy()).to(self.device))
+    y = torch.from_numpy(self.train.labels[index.numpy()]).to(self.device)
+    if recipe.augment and len(x):
+        x = augment(x, recipe.augment, numbers)
+    if recipe.mixup:
+        x, y = mixup(x, y, len(self.train.classes), recipe.mixup)
+    return (x.contiguous(memory_format=self.layout) if x.ndim == 4 else x), y  # a clip's layout: its model's business
 
 # %% ../nbs/library/08_trainer.ipynb #cell-023
 @patch
@@ -224,14 +233,14 @@ def loss(self: Trainer, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:  # a 
 
 # %% ../nbs/library/08_trainer.ipynb #cbd4e519
 @patch
-def _gradients(self: Trainer, x: torch.Tensor, y: torch.Tensor) -> float:
-    "Gradients of the mean loss of a batch, found in as many parts as memory asks for; returns that loss."
+def _gradients(self: Trainer, x: torch.Tensor, y: torch.Tensor, batch: int) -> float:
+    "Gradients of what these faces add to the mean loss of a batch, in as many parts as memory asks for; that loss."
     try:
         self.optimizer.zero_grad()
         total, parts = 0.0, min(self.parts, max(len(x) // 2, 1))  # never a single face, which batch norm refuses
-        for faces, labels in zip(x.tensor_split(parts), y.tensor_split(parts)):
+        for faces, labels in zip(x.tensor_split(parts), y.tensor_split(parts)) if len(x) else ():
             with torch.autocast(self.device.type, torch.bfloat16) if self.precision == "bf16" else nullcontext():
-                loss = self.loss(faces, labels) * (len(faces) / len(x))
+                loss = self.loss(faces, labels) * (len(faces) / batch)
             loss.backward()
             total += loss.item()
         return total
@@ -242,7 +251,7 @@ def _gradients(self: Trainer, x: torch.Tensor, y: torch.Tensor) -> float:
     warnings.warn(f"Out of memory: each batch is now computed in {self.parts} parts.", stacklevel=2)
     self.config["parts"] = self.parts
     write_atomic(self.folder / "config.json", json.dumps(self.config, indent=1))
-    return self._gradients(x, y)
+    return self._gradients(x, y, batch)
 
 # %% ../nbs/library/08_trainer.ipynb #7228d2e0
 @patch
@@ -256,7 +265,7 @@ def _what_broke(self: Trainer, x: torch.Tensor, loss: float) -> str:
     ears = [layer.register_forward_hook(partial(listen, name=name)) for name, layer in self.model.named_modules()
             if not list(layer.children())]
     with torch.no_grad():
-        self.model(x)
+        self.model(x) if len(x) else None
     for ear in ears:
         ear.remove()
     first = next((words for words in broken if words.startswith("layer")), (broken or ["the loss itself"])[0])
@@ -282,14 +291,19 @@ def evaluated(self: Trainer) -> torch.nn.Module:
 @patch
 def _keep(self: Trainer, line: dict) -> None:
     "Save weights and card if this epoch is the best, then its line, then the state to go on from."
-    score = line[f"val_{self.recipe.select}"]
-    with writing(self.folder):
-        if score > self.best["score"]:
-            self.best = {"epoch": self.epoch, "score": score}
-            val = {"war": line["val_war"], "uar": line["val_uar"], "n": len(self.val)}
-            save_weights(self.evaluated, self.folder, {**self.config, "epoch": self.epoch, "val": val})
-        with (self.folder / "metrics.jsonl").open("a") as file:
-            file.write(json.dumps(line) + "\n")
+    score, val = line[f"val_{self.recipe.select}"], {"war": line["val_war"], "uar": line["val_uar"], "n": len(self.val)}
+    better = score > self.best["score"]
+    if better:
+        self.best = {"epoch": self.epoch, "score": score}
+
+    def write():
+        with writing(self.folder):
+            if better:
+                save_weights(self.evaluated, self.folder, {**self.config, "epoch": self.epoch, "val": val})
+            with (self.folder / "metrics.jsonl").open("a") as file:
+                file.write(json.dumps(line) + "\n")
+
+    from_first(write)
     self._save()
 
 
@@ -314,7 +328,8 @@ def _chance(self: Trainer) -> dict:
 
 
 @patch
-def _set_chance(self: Trainer, chance: dict) -> None:
+def _set_chance(self: Trainer, chances: list[dict]) -> None:  # of each process
+    chance = chances[rank() % len(chances)]
     self.generator.set_state(chance["generator"])
     set_random_states(chance, self.device)
     for callback, remembered in zip(self._remembering(), chance["callbacks"]):
@@ -324,13 +339,18 @@ def _set_chance(self: Trainer, chance: dict) -> None:
 @patch
 def _save(self: Trainer) -> None:
     "Write down all that the next step depends on."
-    begun, now = time.monotonic(), self._chance()
-    state = {"model": self.model.state_dict(), "average": self.average.state_dict() if self.average else {},
-             "optimizer": self.optimizer.state_dict(), "schedule": self.schedule.state_dict(),
-             **{key: getattr(self, key) for key in PLACE}, "spent": time.perf_counter() - self.clock,
-             "start": self.start if self.step else now, "now": now}
-    with writing(self.folder):
-        save_state(self.folder / "state.pt", state, _owner(self.config))
+    begun, now = time.monotonic(), gather(self._chance())
+    start = gather(self.start) if self.step else now
+
+    def write():
+        state = {"model": self.model.state_dict(), "average": self.average.state_dict() if self.average else {},
+                 "optimizer": self.optimizer.state_dict(), "schedule": self.schedule.state_dict(),
+                 **{key: getattr(self, key) for key in PLACE}, "spent": time.perf_counter() - self.clock,
+                 "start": start, "now": now}
+        with writing(self.folder):
+            save_state(self.folder / "state.pt", state, _owner(self.config))
+
+    from_first(write)
     self.due = time.monotonic() + max(self.save_every, 50 * (time.monotonic() - begun))
 
 # %% ../nbs/library/08_trainer.ipynb #f9b6370b
@@ -355,9 +375,9 @@ class Stopped(KeyboardInterrupt):
 @patch
 def _pause(self: Trainer) -> None:
     "Between two steps: save if it is time, stop if that was asked for."
-    if self.asked or time.monotonic() > self.due:
+    if self.stop or self.save:
         self._save()
-    if self.asked:
+    if self.stop:
         raise Stopped(f"Stopped after step {self.step} of epoch {self.epoch + 1}; all is saved in {self.folder}. "
                       "The same training in the same folder goes on from there.")
 
@@ -365,13 +385,14 @@ def _pause(self: Trainer) -> None:
 @patch
 @contextmanager
 def _listening(self: Trainer) -> Iterator[None]:
-    "Note signals instead of falling over; a second Ctrl-C stops at once."
+    "Note signals instead of falling over; a second Ctrl-C stops at once, but for torchrun, which repeats the first."
     def hear(number, frame):
-        if self.asked and number == signal.SIGINT:
+        if self.asked and number == signal.SIGINT and processes() == 1:
             raise KeyboardInterrupt
         self.asked = True
 
-    self.asked, main = False, threading.current_thread() is threading.main_thread()  # others hear no signals
+    self.asked, self.stop, self.save = False, False, False
+    main = threading.current_thread() is threading.main_thread()  # others hear no signals
     before = {number: signal.signal(number, hear) for number in (signal.SIGINT, signal.SIGTERM) if main}
     try:
         yield
@@ -386,19 +407,21 @@ def fit(
     split: Split,  # its train side is learnt from, its val side chooses the epoch; test stays closed
 ) -> Run:  # the finished run; the model holds the kept weights
     "Train, or go on training, and return the run."
-    with alone(self.folder), self._listening():
+    with alone(self.folder) if rank() == 0 else nullcontext(), self._listening():
         self._prepare(split)
         self._all_epochs()
-    load_weights(self.model, self.folder, split.faces.classes)
+        from_first(lambda: load_weights(self.model, self.folder, split.faces.classes))
+        same_weights(self.model)
     return Run(self.folder)
 
 
 @patch
 def _all_epochs(self: Trainer) -> None:
     faces, epochs = len(self.train), self.recipe.epochs
-    plain = self.progress and not (sys.stderr.isatty() or "ipykernel" in sys.modules)  # a log file gets lines
+    shown = self.progress and rank() == 0
+    plain = shown and not (sys.stderr.isatty() or "ipykernel" in sys.modules)  # a log file gets lines
     done = self.epoch * faces + (self.seen if self.step else 0)
-    bar = tqdm(total=epochs * faces, initial=done, unit=" faces", unit_scale=True, disable=plain or not self.progress)
+    bar = tqdm(total=epochs * faces, initial=done, unit=" faces", unit_scale=True, disable=plain or not shown)
     with bar:
         self._call("on_fit_start")
         while self.epoch < epochs and not self._patience_lost():
@@ -474,12 +497,17 @@ def _prepare(self: Trainer, split: Split) -> None:
     _check_sides(self.train, self.val)
     self.config, self.pool = config_of(self, split), torch.arange(len(self.train))
     self.total, self.seen, self.clock, self.due = 0.0, 0, time.perf_counter(), time.monotonic() + self.save_every
-    self.resumed = self._found()
+    self.config, self.resumed = from_first(self._found)
+    for key in ("precision", "threads", "compile", "parts"):
+        setattr(self, key, self.config[key])
+    self.layout = getattr(torch, self.config["layout"].removeprefix("torch."))
     torch.set_num_threads(self.threads)
     self.model.to(self.device, memory_format=self.layout)
+    same_weights(self.model)
     _check_answers(self.model, self.train)
-    for seed in (random.seed, np.random.seed, torch.manual_seed):
-        seed(recipe.seed)
+    random.seed(recipe.seed)
+    np.random.seed(recipe.seed)
+    torch.manual_seed(recipe.seed + 1_000_003 * rank())  # each process drops out other units
     self.generator = torch.Generator().manual_seed(recipe.seed)
     self.optimizer = OPTIMIZERS[recipe.optimizer](self.model.parameters(), lr=recipe.lr,
                                                    weight_decay=recipe.weight_decay)
@@ -528,7 +556,8 @@ def config_of(trainer: Trainer, split: Split) -> dict:
             "faces": faces.name, "faces_fingerprint": faces.fingerprint,
             "protocol": split.protocol, "split": split.fingerprint, "device": str(trainer.device),
             "precision": trainer.precision, "layout": str(trainer.layout), "threads": trainer.threads,
-            "compile": trainer.compile, "parts": trainer.parts, "repeats": REPEATS[trainer.device.type == "cpu"],
+            "compile": trainer.compile, "parts": trainer.parts, "processes": processes(),
+            "repeats": REPEATS[trainer.device.type == "cpu"],
             "environment": environment(), **({"callbacks": told} if told else {})}
 
 # %% ../nbs/library/08_trainer.ipynb #1b11a185
@@ -545,22 +574,19 @@ def _owner(config: dict) -> str:
 
 
 @patch
-def _found(self: Trainer) -> dict | None:
-    "The saved state of this run in the folder, if there is one; what was chosen for it is chosen again."
+def _found(self: Trainer) -> tuple[dict, dict | None]:
+    "The config and the saved state of this run in the folder, if it was begun there before; else what is asked now."
     path = self.folder / "config.json"
     if not state_exists(self.folder / "state.pt"):
         (self.folder / "metrics.jsonl").unlink(missing_ok=True)
         write_atomic(path, json.dumps(self.config, indent=1))
-        return None
+        return self.config, None
     before = json.loads(path.read_text())
     changed = differences(before, self.config)
     if changed:
         raise TrainingError(f"{self.folder} holds another run: {', '.join(changed)} differ(s) from what is asked now. "
                             "Give another folder, or delete this one.")
     state = load_state(self.folder / "state.pt", _owner(before))
-    self.config, self.layout = before, getattr(torch, before["layout"].removeprefix("torch."))
-    for key in ("precision", "threads", "compile", "parts"):
-        setattr(self, key, before[key])
     lines = [json.dumps(line) + "\n" for line in epochs_written(self.folder) if line["epoch"] <= state["epoch"]]
     write_atomic(self.folder / "metrics.jsonl", "".join(lines))  # lines of an epoch that is computed again go
-    return state
+    return before, state

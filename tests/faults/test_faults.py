@@ -98,7 +98,7 @@ def test_labels_that_the_model_cannot_give_are_refused_before_the_first_step(tmp
 
 def test_choices_of_a_run_are_taken_again_when_it_goes_on(tmp_path):
     stop = From(2, 3, lambda trainer: setattr(trainer, "asked", True))
-    with pytest.raises(KeyboardInterrupt, match="Stopped after step 2 of epoch 2"):
+    with pytest.raises(KeyboardInterrupt, match="Stopped after step 3 of epoch 2"):
         trainer(tmp_path, callbacks=[stop]).fit(training.split())
     config = json.loads((tmp_path / "config.json").read_text())
     assert config["precision"] == "fp32" and config["threads"] == torch.get_num_threads()
