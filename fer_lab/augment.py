@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 # %% auto #0
-__all__ = ['to_float', 'to_uint8', 'Augment', 'augment']
+__all__ = ['to_float', 'to_uint8', 'Augment', 'draw_numbers', 'augment', 'mixup']
 
 # %% ../nbs/library/06_augment.ipynb #cell-005
 def to_float(
@@ -40,41 +40,53 @@ class Augment:
     light: float = 0.2  # contrast uniform in 1 ± light, brightness in ± light
     erase: float = 0.0  # probability of one grey rectangle of 10 to 30 % of each side
 
-    def theta(self, n: int, generator: torch.Generator) -> Tensor:
-        "Random affine maps, float32 [n, 2, 3]."
-        angle, scale, dx, dy = _uniform(n, 4, generator).T
+    def theta(self, numbers: Tensor) -> Tensor:
+        "Random affine maps, float32 [N, 2, 3], from numbers [N, 12]."
+        angle, scale, dx, dy = (2 * numbers[:, :4] - 1).T
         angle, scale = angle * math.radians(self.rotate), 1 + scale * self.scale
-        mirror = torch.where(_uniform(n, 1, generator)[:, 0] < 2 * self.flip - 1, -1.0, 1.0)
+        mirror = torch.where(numbers[:, 4] < self.flip, -1.0, 1.0)
         cos, sin = angle.cos() / scale, angle.sin() / scale
         rows = (cos * mirror, -sin, 2 * self.translate * dx, sin * mirror, cos, 2 * self.translate * dy)
-        return torch.stack(rows, 1).view(n, 2, 3)
+        return torch.stack(rows, 1).view(-1, 2, 3)
 
-# %% ../nbs/library/06_augment.ipynb #cell-009
-def _uniform(n: int, k: int, generator: torch.Generator) -> Tensor:
-    "Uniform in -1..1, float32 [n, k], drawn on the CPU so that every device sees the same numbers."
-    return torch.rand(n, k, generator=generator) * 2 - 1
 
-# %% ../nbs/library/06_augment.ipynb #cell-012
+def draw_numbers(n: int, generator: torch.Generator) -> Tensor:
+    "What `augment` needs for n faces: uniform in 0..1, float32 [n, 12], drawn on the CPU."
+    return torch.rand(n, 12, generator=generator)
+
+# %% ../nbs/library/06_augment.ipynb #cell-010
 def augment(
     x: Tensor,  # float [N, C, H, W] or, of clips, [N, T, C, H, W], -1 to 1, on any device
     how: Augment,
-    generator: torch.Generator,  # on the CPU
+    numbers: Tensor,  # [N, 12], see `draw_numbers`
 ) -> Tensor:  # same shape, dtype and device
     "A randomly changed batch; each face is changed differently, all frames of a clip in the same way."
     if x.ndim == 5:
-        return augment(x.flatten(1, 2), how, generator).view_as(x)
-    n = len(x)
-    theta = how.theta(n, generator).to(x.device, non_blocking=True)
+        return augment(x.flatten(1, 2), how, numbers).view_as(x)
+    theta = how.theta(numbers).to(x.device, non_blocking=True)
     x = F.grid_sample(x, F.affine_grid(theta, x.shape, align_corners=False), padding_mode="border", align_corners=False)
-    contrast, brightness = (_uniform(n, 2, generator).to(x.device) * how.light).T
-    x = (x * (1 + contrast).view(n, 1, 1, 1) + brightness.view(n, 1, 1, 1)).clamp(-1, 1)
-    return _erased(x, how.erase, generator) if how.erase else x
+    numbers = numbers.to(x.device, non_blocking=True)
+    contrast, brightness = ((2 * numbers[:, 5:7] - 1) * how.light).T[..., None, None, None]
+    x = (x * (1 + contrast) + brightness).clamp(-1, 1)
+    return _erased(x, how.erase, numbers[:, 7:]) if how.erase else x
 
 # %% ../nbs/library/06_augment.ipynb #cell-014
-def _erased(x: Tensor, probability: float, generator: torch.Generator) -> Tensor:
-    n, _, height, width = x.shape
-    cy, cx, sy, sx, hit = torch.rand(5, n, 1, 1, generator=generator).to(x.device)
+def _erased(x: Tensor, probability: float, numbers: Tensor) -> Tensor:
+    height, width = x.shape[2:]
+    cy, cx, sy, sx, hit = numbers.T[..., None, None]
     rows = torch.arange(height, device=x.device).view(1, height, 1).add(0.5) / height
     columns = torch.arange(width, device=x.device).view(1, 1, width).add(0.5) / width
     inside = ((rows - cy).abs() < 0.05 + 0.1 * sy) & ((columns - cx).abs() < 0.05 + 0.1 * sx) & (hit < probability)
     return x.masked_fill(inside.unsqueeze(1), 0)
+
+# %% ../nbs/library/06_augment.ipynb #8a7fe2f2
+def mixup(
+    x: Tensor,  # float [N, ...]
+    y: Tensor,  # int64 [N]
+    classes: int,
+    alpha: float,  # above 0
+) -> tuple[Tensor, Tensor]:  # blended faces; soft labels, float [N, classes]
+    "Each face of a batch blended with its neighbour, and the labels in the same way."
+    share = torch.distributions.Beta(alpha, alpha).sample().item()
+    y = F.one_hot(y, classes).to(x.dtype)
+    return share * x + (1 - share) * x.roll(1, 0), share * y + (1 - share) * y.roll(1, 0)

@@ -8,9 +8,14 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import pickle
+import random
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as safetensors_load
@@ -19,7 +24,8 @@ from safetensors.torch import save as safetensors_save
 from .settings import LabError, write_atomic
 
 # %% auto #0
-__all__ = ['CheckpointError', 'save_weights', 'read_card', 'load_weights', 'save_state', 'load_state']
+__all__ = ['CheckpointError', 'save_weights', 'read_card', 'load_weights', 'state_files', 'state_exists', 'save_state',
+           'load_state', 'random_states', 'set_random_states']
 
 # %% ../nbs/library/09_checkpoint.ipynb #cell-004
 class CheckpointError(LabError, ValueError):
@@ -35,8 +41,12 @@ def save_weights(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     weights = safetensors_save({key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()})
-    write_atomic(folder / "model.safetensors", weights)
-    write_atomic(folder / "card.json", json.dumps({**card, "sha256": hashlib.sha256(weights).hexdigest()}, indent=1))
+    text = json.dumps({**card, "sha256": hashlib.sha256(weights).hexdigest()}, indent=1).encode()
+    drafts = {folder / name: folder / f".{name}.new" for name in ("model.safetensors", "card.json")}
+    for draft, data in zip(drafts.values(), (weights, text)):
+        write_atomic(draft, data)  # a full disk is noticed here, before the first old file is replaced
+    for path, draft in drafts.items():
+        os.replace(draft, path)
     return folder
 
 # %% ../nbs/library/09_checkpoint.ipynb #cell-007
@@ -54,9 +64,13 @@ def read_card(folder: Path) -> dict:
 def load_weights(
     model: torch.nn.Module,  # of the architecture that the card names
     folder: Path,
+    classes: Sequence[str] | None = None,  # that the card must name, in this order; None: any
 ) -> dict:  # the card
-    "Load weights into `model`. Raises `CheckpointError` if the file is damaged, foreign or of another architecture."
+    "Load weights into `model`. Raises `CheckpointError` if they are damaged, foreign or of other layers or classes."
     card, path = read_card(folder), Path(folder) / "model.safetensors"
+    if classes is not None and card.get("classes") != list(classes):
+        raise CheckpointError(f"{path} tells apart {card.get('classes')}, in this order; wanted: {list(classes)}. "
+                              "Harmonise the label spaces, or train a network for these classes.")
     data = path.read_bytes() if path.is_file() else b""
     if hashlib.sha256(data).hexdigest() != card.get("sha256"):
         raise CheckpointError(f"{path} ({len(data):,} bytes) is not the file its card describes: the sha256 differs. "
@@ -82,17 +96,73 @@ def _check_architecture(model: torch.nn.Module, weights: dict[str, torch.Tensor]
                               "Build the model from the card's config.")
 
 # %% ../nbs/library/09_checkpoint.ipynb #cell-014
-def save_state(path: Path, state: dict) -> None:
-    "Write a training state in one step: a crash leaves the old file or the new one, never half of each."
+def state_files(path: Path) -> tuple[Path, Path]:
+    "The newest state and the one before it."
+    return Path(path), Path(path).with_suffix(".previous.pt")
+
+
+def state_exists(path: Path) -> bool:
+    return any(file.exists() for file in state_files(path))
+
+
+def save_state(
+    path: Path,
+    state: dict,  # tensors and plain values, nested
+    owner: str = "",  # whose it is; only the same owner can load it
+) -> None:
+    "Write a training state in one step and keep the one before: a crash at any moment leaves at least one whole."
     buffer = io.BytesIO()
     torch.save(state, buffer)
-    write_atomic(Path(path), buffer.getvalue())
+    newest, previous = state_files(path)
+    draft = write_atomic(newest.with_suffix(".new"), _first_line(buffer.getvalue(), owner) + buffer.getvalue())
+    if newest.exists():
+        os.replace(newest, previous)
+    os.replace(draft, newest)
 
 
-def load_state(path: Path) -> dict:
-    "Read what `save_state` wrote. Raises `CheckpointError` for a damaged file or a pickle."
+def _first_line(payload: bytes, owner: str) -> bytes:
+    return f"fer_lab state {hashlib.sha256(owner.encode() + payload).hexdigest()}\n".encode()
+
+# %% ../nbs/library/09_checkpoint.ipynb #cell-015
+def load_state(path: Path, owner: str = "") -> dict:
+    "What `save_state` wrote, or else the state before it, with a warning. Raises `CheckpointError` if none is whole."
+    newest, previous = state_files(path)
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return _read_state(newest, owner)
+    except CheckpointError as error:
+        if not previous.exists():
+            raise
+        state = _read_state(previous, owner)
+        if newest.exists():
+            os.replace(newest, newest.with_suffix(".damaged"))  # or the next save would put it in previous' place
+            warnings.warn(f"{error} Going on from the state before it.", stacklevel=2)
+        return state
+
+
+def _read_state(path: Path, owner: str) -> dict:
+    first, _, payload = (path.read_bytes() if path.exists() else b"").partition(b"\n")
+    try:
+        if first + b"\n" != _first_line(payload, owner):
+            raise ValueError("its hash is wrong" if payload else "nothing is there")
+        return torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
     except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError) as error:
-        raise CheckpointError(f"{path} is damaged or not a training state: {str(error).splitlines()[0]}. "
+        raise CheckpointError(f"{path} is damaged or not a training state of this run: {str(error).splitlines()[0]}. "
                               "Delete it to start the run again.") from None
+
+# %% ../nbs/library/09_checkpoint.ipynb #4580f85e
+def random_states(device: torch.device) -> dict:
+    "Where all random generators stand, as `save_state` can hold it."
+    name, keys, *rest = np.random.get_state()
+    states = {"python": random.getstate(), "numpy": [name, torch.from_numpy(keys.astype(np.int64)), *rest],
+              "cpu": torch.get_rng_state()}
+    return states if device.type == "cpu" else states | {"device": torch.get_device_module(device).get_rng_state()}
+
+
+def set_random_states(states: dict, device: torch.device) -> None:
+    "Put all random generators where they stood."
+    random.setstate(states["python"])
+    name, keys, *rest = states["numpy"]
+    np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))
+    torch.set_rng_state(states["cpu"])
+    if "device" in states and device.type != "cpu":
+        torch.get_device_module(device).set_rng_state(states["device"])

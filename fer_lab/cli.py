@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import warnings
 from collections.abc import Iterable, Mapping
 from contextlib import contextmanager
@@ -31,8 +32,9 @@ from .workspace import Written, find_home, package_home, write_lab
 # %% auto #0
 __all__ = ['app', 'SETTING', 'Datasets', 'Budgets', 'Views', 'Dataset', 'Budget', 'DataDir', 'Seed', 'Device', 'data_app',
            'NUMBERS', 'CLOSE', 'out', 'aside', 'complain', 'LabGroup', 'grid', 'settings_command', 'data_list',
-           'data_check', 'data_convert', 'numbers_of', 'report_table', 'choices_of', 'resumable', 'train', 'compare',
-           'evaluate', 'run_command', 'score_lines', 'lab_folder', 'tell_written', 'jupyter_command', 'lab_command']
+           'data_check', 'data_convert', 'numbers_of', 'report_table', 'choices_of', 'resumable', 'train', 'torchrun',
+           'watch', 'compare', 'evaluate', 'run_command', 'score_lines', 'lab_folder', 'tell_written',
+           'jupyter_command', 'lab_command']
 
 # %% ../nbs/library/22_cli.ipynb #cell-006
 def out() -> Console:
@@ -55,8 +57,12 @@ class LabGroup(TyperGroup):
 
     def list_commands(self, ctx: typer.Context) -> list[str]:
         "In the order in which a newcomer meets them."
-        order = ("lab", "run", "train", "evaluate", "data", "settings")
+        order = ("lab", "run", "train", "watch", "evaluate", "data", "settings")
         return sorted(super().list_commands(ctx), key=order.index)
+
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
+        ctx.meta["words"] = list(args)  # for a command that starts itself again in several processes
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: typer.Context):
         for stream in (sys.stdout, sys.stderr):
@@ -260,8 +266,8 @@ def resumable(again: str):
     before = signal.signal(signal.SIGTERM, stop)
     try:
         yield
-    except KeyboardInterrupt:
-        complain(f"stopped. To go on:  {again}")
+    except KeyboardInterrupt as stopped:
+        complain(f"{str(stopped) or 'stopped.'} To go on:  {again}")
         raise typer.Exit(130) from None
     finally:
         signal.signal(signal.SIGTERM, before)
@@ -269,6 +275,7 @@ def resumable(again: str):
 # %% ../nbs/library/22_cli.ipynb #cell-026
 @app.command()
 def train(
+    ctx: typer.Context,
     model: Annotated[str, typer.Argument(help="alexnet, multiscale, stn, plain, resnet18.")],
     dataset: Dataset = None, budget: Budget = None, data_dir: DataDir = None, seed: Seed = None, device: Device = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Instead of the recipe's number.")] = None,
@@ -280,6 +287,7 @@ def train(
         "--skip-faulty", help="Leave out files that cannot be used, with a warning.")] = False,
     out_dir: Annotated[Path | None, typer.Option(
         "--out", help="Folder of the run. Default: the newest unfinished one of the same kind, or a new one.")] = None,
+    nproc: Annotated[int, typer.Option(min=1, help="Processes here that share each batch: one a GPU, say.")] = 1,
 ) -> None:
     """Train a model by its own recipe, then report on validation and, once, on the test set.
 
@@ -288,30 +296,76 @@ def train(
     \b
     Examples:
       fer-lab train stn
-      fer-lab train stn --dataset fer2013
+      fer-lab train stn --dataset fer2013 --nproc 2
       fer-lab train stn --set norm=none --epochs 10 --no-test --out runs/stn-without-norm
     """
     settings = load_settings(dataset=dataset, budget=budget, data_dir=data_dir, seed=seed, device=device)
+    if nproc > 1 and "TORCHELASTIC_RUN_ID" not in os.environ:  # torchrun's own processes come by here too
+        raise typer.Exit(torchrun(nproc, ctx.meta["words"][1:]))
     _train(model, settings, out_dir, choice or [], epochs=epochs, tta={"flip": "flip"}.get(tta), test=test,
            skip_faulty=skip_faulty)
 
 # %% ../nbs/library/22_cli.ipynb #cell-027
+def torchrun(nproc: int, words: list[str]) -> int:  # exit code
+    "`fer-lab train` in several processes of this machine that share every batch."
+    words = [word for before, word in zip(["", *words], words) if "--nproc" not in (before, word.partition("=")[0])]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(nproc),
+               "-m", "fer_lab.train", *words]  # torchrun would take our --nproc for its own
+    threads = str(max(1, (os.cpu_count() or 1) // nproc))
+    process = subprocess.Popen(command, env={"OMP_NUM_THREADS": threads, **os.environ})
+    with resumable("the same command again"):
+        try:
+            code = process.wait()
+        except KeyboardInterrupt:
+            process.terminate()  # torchrun tells its processes, and they save
+            process.wait()
+            raise
+    if code:
+        complain(f"one of the {nproc} processes has ended before its time; its own words stand above. "
+                 "The same command goes on from the last saved state.")
+    return code
+
+# %% ../nbs/library/22_cli.ipynb #9da3900e
 def _train(model: str, settings: Settings, folder: Path | None, words: list[str], **choices) -> None:
-    if not sys.stderr.isatty():
-        os.environ.setdefault("TQDM_MININTERVAL", "30")  # a log file gets a line now and then, not thousands
+    from fer_lab.distributed import together
     from fer_lab.experiment import recipe_for, train_and_report
     from fer_lab.models import model_class
+    from fer_lab.settings import choose_device
 
     choices, _ = choices | choices_of(words), model_class(model)  # refuse what cannot be, before any data is read
     recipe_for(model, settings, **choices_of(words))
-    with resumable("the same command again"):
+    with resumable("the same command again"), together(choose_device(settings).value):
         tell = partial(aside().print, markup=False, soft_wrap=True)
         done = train_and_report(model, settings, folder=folder, tell=tell, **choices)
+    if done is None:  # another process reports
+        return
     console, card = out(), done.run.card
     chosen = f"epoch {card['epoch']} kept ({card['selection']})"
     console.print(f"{model} on {settings.dataset}, seed {settings.seed}: {chosen}\n")
     console.print(report_table(done.reports))
     console.print(f"\nrun: {escape(short_path(done.run.folder))}", soft_wrap=True)
+
+# %% ../nbs/library/22_cli.ipynb #1627e92c
+@app.command()
+def watch(folder: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.")]) -> None:
+    """Show the epochs of a training as they come. Ends with the training, or with Ctrl-C.
+
+    \b
+    Example:
+      fer-lab watch runs/20260131-120000-stn
+    """
+    from fer_lab.checkpoint import read_card
+    from fer_lab.trainer import Run, epochs_written, in_a_line
+
+    recipe, shown, over = Run(folder).config["recipe"], 0, False
+    while not over:
+        lines = epochs_written(folder)
+        for line in lines[shown:]:
+            out().print(in_a_line(line, recipe["epochs"]))
+        shown, last = len(lines), lines[-1]["epoch"] if lines else 0
+        waits = recipe["patience"] is not None and last
+        over = last == recipe["epochs"] or (waits and last - read_card(folder)["epoch"] >= recipe["patience"])
+        time.sleep(0 if over else 1)
 
 # %% ../nbs/library/22_cli.ipynb #cell-028
 CLOSE = 0.002  # accuracy may move by this much with another processor or library: rounding flips images near a border

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import torch
 
-from .checkpoint import read_card
+from .checkpoint import read_card, state_exists
+from .distributed import from_first, part, rank
 from .faceset import FaceSet
 from .models import create, load_model, model_class, zoo_folder, zoo_names
 from .readers import load_dataset
@@ -81,13 +82,14 @@ def unfinished(
     model: str,  # a name of the registry
     config: dict,  # as `config_of` gives it
 ) -> Path | None:
-    "The newest run of this kind that was stopped between its first epoch and its report."
+    "The newest run of this kind that was stopped between its first saved state and its report."
     for folder in sorted(runs_dir.glob(f"*-{model}"), reverse=True):
         try:
-            before, card = json.loads((folder / "config.json").read_text()), read_card(folder)
+            before = json.loads((folder / "config.json").read_text())
+            card = read_card(folder) if (folder / "card.json").exists() else {}
         except (OSError, ValueError):
             continue
-        if "settings" not in card and (folder / "state.pt").exists() and not differences(before, config):
+        if state_exists(folder / "state.pt") and "settings" not in card and not differences(before, config):
             return folder
     return None
 
@@ -104,7 +106,7 @@ def train_and_report(
     progress: bool = True,
     tell: Callable[[str], None] = lambda words: None,  # gets a line about the run's folder
     **choices,  # arguments of the paper's recipe function and of the model
-) -> Experiment:
+) -> Experiment | None:  # None in all but the first of several processes
     "Train a model by its recipe, then report on val and, once, on the test set."
     faces = load_dataset(settings.dataset, settings, skip_faulty=skip_faulty)
     split = split_for(faces, settings.seed)
@@ -114,11 +116,14 @@ def train_and_report(
     callbacks = callbacks_for(model, settings, split.train, **choices)
     trainer = Trainer(network, recipe, folder, callbacks, settings=settings, progress=progress)
     if not folder:
-        again = unfinished(settings.runs_dir, model, config_of(trainer, split))
-        trainer.folder = again or new_folder(settings.runs_dir, model)
-    epoch = len(epochs_written(trainer.folder))
-    tell((f"going on after epoch {epoch} in " if epoch else "run: ") + short_path(trainer.folder))
+        config, runs = config_of(trainer, split), settings.runs_dir
+        trainer.folder = from_first(lambda: unfinished(runs, model, config) or new_folder(runs, model))
+    going_on, epoch = state_exists(trainer.folder / "state.pt"), len(epochs_written(trainer.folder))
+    if rank() == 0:
+        tell((f"going on after epoch {epoch} in " if going_on else "run: ") + short_path(trainer.folder))
     run = trainer.fit(split)
+    if not part():  # of processes that trained together one reports, so that the test set is opened once
+        return None
     return Experiment(run, report_run(run, network, split, settings, tta, test))
 
 # %% ../nbs/library/20_experiment.ipynb #cell-015

@@ -22,6 +22,7 @@ from fastcore.basics import patch
 
 import fer_lab
 from .augment import to_float
+from .distributed import gather, processes, rank
 from .faceset import FaceSet
 from .settings import LabError, write_atomic
 from .splits import Split
@@ -43,13 +44,13 @@ def predict(
         raise ReportError(f"tta must be None or 'flip'; got {tta!r}.")
     device, training = next(model.parameters()).device, model.training
     model.eval()
-    parts = []
-    for index in np.split(np.arange(len(faces)), np.arange(batch, len(faces), batch)):
+    parts, mine = [], np.array_split(np.arange(len(faces)), processes())[rank()]  # all, where nobody shares the work
+    for index in np.split(mine, np.arange(batch, len(mine), batch)) if len(mine) else ():
         x = to_float(faces.batch(index).to(device))
         views = (x,) if tta is None else (x, x.flip(-1))
         parts.append(torch.stack([model(view).float().softmax(1) for view in views]).mean(0).cpu())
     model.train(training)
-    return torch.cat(parts).numpy()
+    return torch.cat([part for parts in gather(parts) for part in parts]).numpy()
 
 # %% ../nbs/library/07_report.ipynb #cell-006
 class ReportError(LabError, ValueError):

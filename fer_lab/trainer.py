@@ -5,11 +5,18 @@
 # %% ../nbs/library/08_trainer.ipynb #cell-003
 from __future__ import annotations
 
+import hashlib
 import json
 import math
+import random
+import signal
+import sys
+import threading
 import time
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
+from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -24,26 +31,22 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
 
-from .augment import Augment, augment, to_float
-from .checkpoint import load_state, load_weights, read_card, save_state, save_weights
+# %% auto #0
+__all__ = ['OPTIMIZERS', 'SCHEDULES', 'PLACE', 'REPEATS', 'SAME', 'Recipe', 'TrainingError', 'epochs_written', 'Run', 'Trainer',
+           'new_folder', 'writing', 'Stopped', 'in_a_line', 'alone', 'config_of', 'differences']
+
+# %% ../nbs/library/08_trainer.ipynb #be672c5b
+from .augment import Augment, augment, draw_numbers, mixup, to_float
+from .checkpoint import load_state, load_weights, random_states, read_card, save_state, save_weights
+from .checkpoint import set_random_states, state_exists
+from .distributed import add_up, from_first, gather, processes, rank, same_weights, share_of
 from .faceset import FaceSet
 from .report import Report, environment, predict
-from fer_lab.settings import (
-    LabError,
-    Settings,
-    choose_device,
-    choose_layout,
-    choose_precision,
-    load_settings,
-    write_atomic,
-)
+from .settings import LabError, Settings, choose_device, choose_layout, choose_precision, load_settings
+from .settings import write_atomic
 from .splits import Split
 
-# %% auto #0
-__all__ = ['OPTIMIZERS', 'SCHEDULES', 'SAME', 'Recipe', 'TrainingError', 'epochs_written', 'Run', 'Trainer', 'new_folder',
-           'alone', 'config_of', 'differences']
-
-# %% ../nbs/library/08_trainer.ipynb #cell-011
+# %% ../nbs/library/08_trainer.ipynb #e73a731f
 @dataclass(frozen=True)
 class Recipe:
     "Every hyper-parameter of a training."
@@ -56,6 +59,7 @@ class Recipe:
     label_smoothing: float = 0.0
     ema: float = 0.0  # decay of the averaged weights a step; 0 is off
     augment: Augment | None = field(default_factory=Augment)  # None: pixels as they are
+    mixup: float = 0.0  # alpha of the share of two blended faces; 0 is off
     patience: int | None = None  # epochs without improvement before stopping; None: run all
     select: str = "war"  # war or uar on val: which epoch is kept
     clip: float | None = None  # largest gradient norm
@@ -137,15 +141,18 @@ class Trainer:
         folder: Path | None = None,  # of the run; by default a new one in settings.runs_dir
         callbacks: Iterable = (),  # objects with some of on_fit_start, on_epoch_start, on_batch_end, on_epoch_end, …
         settings: Settings | None = None,  # device and precision; by default those in force
-        progress: bool = True,  # show a bar
+        progress: bool = True,  # show a bar, or a line an epoch where there is no terminal
+        save_every: float = 2.0,  # seconds from one saved state to the next; more where saving takes long
+        compile: bool = False,  # let torch.compile translate the model first; needs a C++ compiler
     ):
         settings = settings or load_settings()
         self.model, self.recipe, self.callbacks, self.progress = model, recipe, list(callbacks), progress
+        self.save_every, self.compile, self.threads = save_every, compile, torch.get_num_threads()
         self.device = choose_device(settings).value
         self.precision = choose_precision(settings, self.device).value
         self.layout = choose_layout(self.device).value
-        self.folder = Path(folder) if folder else new_folder(settings.runs_dir, type(model).__name__)
-        self.epoch, self.best = 0, {"epoch": 0, "score": -math.inf}
+        self.folder = Path(folder or from_first(lambda: new_folder(settings.runs_dir, type(model).__name__)))
+        self.epoch, self.step, self.parts, self.best = 0, 0, 1, {"epoch": 0, "score": -math.inf}
 
 # %% ../nbs/library/08_trainer.ipynb #cell-019
 def new_folder(runs: Path, name: str) -> Path:
@@ -170,54 +177,100 @@ def _remembering(self: Trainer) -> list:
 # %% ../nbs/library/08_trainer.ipynb #cell-021
 @patch
 def _train_epoch(self: Trainer, bar: tqdm) -> float:
-    "One pass over the pool of training faces; returns the mean loss of an image."
+    "The rest of this pass over the pool of training faces; returns the mean loss of an image."
     self.model.train()
-    order = self.pool[torch.randperm(len(self.pool), generator=self.generator)]
-    total, seen = 0.0, 0
-    for index in order.split(self.recipe.batch):
-        if len(index) > 1 or len(order) == 1:  # batch norm cannot work on a single image
-            loss = self._train_step(index)
-            total, seen = total + loss * len(index), seen + len(index)
+    plan = torch.Generator().manual_seed(_key(self, 1))
+    order, numbers = torch.randperm(len(self.pool), generator=plan), draw_numbers(len(self.pool), plan)
+    for places in order.split(self.recipe.batch)[self.step:]:
+        if len(places) > 1 or len(order) == 1:  # batch norm cannot work on a single image
+            loss = self._train_step(self.pool[places], numbers[places])
+            self.total, self.seen = self.total + loss * len(places), self.seen + len(places)
             self._call("on_batch_end")
-        bar.update()
-    return total / seen
+        self.step += 1
+        bar.update(len(places))
+        self._pause()
+    return self.total / self.seen
+
+
+def _key(trainer: Trainer, purpose: int) -> int:
+    return 2_000_003 * trainer.recipe.seed + 2 * trainer.epoch + purpose
 
 # %% ../nbs/library/08_trainer.ipynb #cell-022
 @patch
-def _train_step(self: Trainer, index: torch.Tensor) -> float:
-    "One step on the faces at `index`; returns the loss."
-    recipe = self.recipe
-    x = to_float(self.train.batch(index.numpy()).to(self.device))
-    x = x.contiguous(memory_format=self.layout) if x.ndim == 4 else x  # a clip's layout is its model's business
-    y = torch.from_numpy(self.train.labels[index.numpy()]).to(self.device)
-    if recipe.augment:
-        x = augment(x, recipe.augment, self.generator)
-    with torch.autocast(self.device.type, torch.bfloat16) if self.precision == "bf16" else nullcontext():
-        loss = self.loss(x, y)
-    self.optimizer.zero_grad()
-    loss.backward()
-    if recipe.clip:
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), recipe.clip)
+def _train_step(self: Trainer, index: torch.Tensor, numbers: torch.Tensor) -> float:
+    "One step on the faces at `index`, changed by their random `numbers`; returns the loss."
+    mine = share_of(len(index))  # all, where this process works alone
+    x, y = self._batch(index[mine], numbers[mine])
+    found = [self._gradients(x, y, len(index)), self.asked, time.monotonic() > self.due]
+    loss, self.stop, self.save = add_up(self.model, len(x) / len(index), found)
+    norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip or math.inf).item()
+    if not (math.isfinite(loss) and math.isfinite(norm)):
+        raise TrainingError(self._what_broke(x, loss))
     self.optimizer.step()
     self.schedule.step()
     if self.average:
         self.average.update_parameters(self.model)
-    return self._finite(loss.item())
+    return loss
 
 
+@patch
+def _batch(self: Trainer, index: torch.Tensor, numbers: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    "Faces as the model takes them, and their labels."
+    recipe = self.recipe
+    x = to_float(self.train.batch(index.numpy()).to(self.device))
+    y = torch.from_numpy(self.train.labels[index.numpy()]).to(self.device)
+    if recipe.augment and len(x):
+        x = augment(x, recipe.augment, numbers)
+    if recipe.mixup:
+        x, y = mixup(x, y, len(self.train.classes), recipe.mixup)
+    return (x.contiguous(memory_format=self.layout) if x.ndim == 4 else x), y  # a clip's layout: its model's business
+
+# %% ../nbs/library/08_trainer.ipynb #cell-023
 @patch
 def loss(self: Trainer, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:  # a paper with a loss of its own replaces it
     "What a step makes smaller: the cross-entropy of a batch of faces `x`, as the model takes them, with labels `y`."
     return F.cross_entropy(self.model(x), y, label_smoothing=self.recipe.label_smoothing)
 
-# %% ../nbs/library/08_trainer.ipynb #cell-023
+# %% ../nbs/library/08_trainer.ipynb #cbd4e519
 @patch
-def _finite(self: Trainer, loss: float) -> float:
-    if not math.isfinite(loss):
-        raise TrainingError(f"The loss became {loss} in epoch {self.epoch + 1}. "
-                            f"The last good weights are in {self.folder}. "
-                            f"Try a smaller lr (now {self.recipe.lr:g}) or clip=1.0.")
-    return loss
+def _gradients(self: Trainer, x: torch.Tensor, y: torch.Tensor, batch: int) -> float:
+    "Gradients of what these faces add to the mean loss of a batch, in as many parts as memory asks for; that loss."
+    try:
+        self.optimizer.zero_grad()
+        total, parts = 0.0, min(self.parts, max(len(x) // 2, 1))  # never a single face, which batch norm refuses
+        for faces, labels in zip(x.tensor_split(parts), y.tensor_split(parts)) if len(x) else ():
+            with torch.autocast(self.device.type, torch.bfloat16) if self.precision == "bf16" else nullcontext():
+                loss = self.loss(faces, labels) * (len(faces) / batch)
+            loss.backward()
+            total += loss.item()
+        return total
+    except torch.OutOfMemoryError as error:
+        if len(x) < 4 * self.parts:
+            raise TrainingError(f"Not even {len(x) // self.parts} faces fit into memory ({error}).") from None
+    self.parts *= 2
+    warnings.warn(f"Out of memory: each batch is now computed in {self.parts} parts.", stacklevel=2)
+    self.config["parts"] = self.parts
+    write_atomic(self.folder / "config.json", json.dumps(self.config, indent=1))
+    return self._gradients(x, y, batch)
+
+# %% ../nbs/library/08_trainer.ipynb #7228d2e0
+@patch
+def _what_broke(self: Trainer, x: torch.Tensor, loss: float) -> str:
+    "A sentence that names the epoch, the step and the first layer whose output, or else gradient, is no number."
+    broken = [f"the gradient of {name}" for name, weights in self.model.named_parameters()
+              if weights.grad is not None and not weights.grad.isfinite().all()][-1:]
+    def listen(layer, given, output, name):
+        if isinstance(output, torch.Tensor) and not output.isfinite().all():
+            broken.append(f"layer {name} ({type(layer).__name__})")
+    ears = [layer.register_forward_hook(partial(listen, name=name)) for name, layer in self.model.named_modules()
+            if not list(layer.children())]
+    with torch.no_grad():
+        self.model(x) if len(x) else None
+    for ear in ears:
+        ear.remove()
+    first = next((words for words in broken if words.startswith("layer")), (broken or ["the loss itself"])[0])
+    return (f"The loss became {loss} in epoch {self.epoch + 1}, step {self.step + 1}; no number first: {first}. "
+            f"The last good weights are in {self.folder}. Try a smaller lr (now {self.recipe.lr:g}) or clip=1.0.")
 
 # %% ../nbs/library/08_trainer.ipynb #cell-025
 @patch
@@ -237,42 +290,115 @@ def evaluated(self: Trainer) -> torch.nn.Module:
 # %% ../nbs/library/08_trainer.ipynb #cell-026
 @patch
 def _keep(self: Trainer, line: dict) -> None:
-    "Save weights and card if this epoch is the best, then the state to go on from."
-    score = line[f"val_{self.recipe.select}"]
-    if score > self.best["score"]:
+    "Save weights and card if this epoch is the best, then its line, then the state to go on from."
+    score, val = line[f"val_{self.recipe.select}"], {"war": line["val_war"], "uar": line["val_uar"], "n": len(self.val)}
+    better = score > self.best["score"]
+    if better:
         self.best = {"epoch": self.epoch, "score": score}
-        val = {"war": line["val_war"], "uar": line["val_uar"], "n": len(self.val)}
-        save_weights(self.evaluated, self.folder, {**self.config, "epoch": self.epoch, "val": val})
-    with (self.folder / "metrics.jsonl").open("a") as file:
-        file.write(json.dumps(line) + "\n")
-    save_state(self.folder / "state.pt", self._state())
+
+    def write():
+        with writing(self.folder):
+            if better:
+                save_weights(self.evaluated, self.folder, {**self.config, "epoch": self.epoch, "val": val})
+            with (self.folder / "metrics.jsonl").open("a") as file:
+                file.write(json.dumps(line) + "\n")
+
+    from_first(write)
+    self._save()
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    "A full disk is answered with a sentence."
+    try:
+        yield
+    except OSError as error:
+        raise TrainingError(f"{folder} cannot be written ({error.strerror}). What was saved before is untouched: make "
+                            "room, and start the same training again to go on.") from None
 
 # %% ../nbs/library/08_trainer.ipynb #cell-027
+PLACE = ("epoch", "step", "lr", "total", "seen", "pool", "best")  # where a training stands, besides tensors and chance
+
+
 @patch
-def _state(self: Trainer) -> dict:
-    "Everything that the next epoch depends on."
-    return {"model": self.model.state_dict(), "average": self.average.state_dict() if self.average else {},
-            "optimizer": self.optimizer.state_dict(), "schedule": self.schedule.state_dict(),
-            "epoch": self.epoch, "best": self.best,
-            "generator": self.generator.get_state(), "torch_generator": torch.get_rng_state(),
-            "callbacks": [callback.state_dict() for callback in self._remembering()]}
+def _chance(self: Trainer) -> dict:
+    "Where random generators and callbacks stand."
+    return {"generator": self.generator.get_state(), **random_states(self.device),
+            "callbacks": deepcopy([callback.state_dict() for callback in self._remembering()])}
 
 
+@patch
+def _set_chance(self: Trainer, chances: list[dict]) -> None:  # of each process
+    chance = chances[rank() % len(chances)]
+    self.generator.set_state(chance["generator"])
+    set_random_states(chance, self.device)
+    for callback, remembered in zip(self._remembering(), chance["callbacks"]):
+        callback.load_state_dict(deepcopy(remembered))
+
+
+@patch
+def _save(self: Trainer) -> None:
+    "Write down all that the next step depends on."
+    begun, now = time.monotonic(), gather(self._chance())
+    start = gather(self.start) if self.step else now
+
+    def write():
+        state = {"model": self.model.state_dict(), "average": self.average.state_dict() if self.average else {},
+                 "optimizer": self.optimizer.state_dict(), "schedule": self.schedule.state_dict(),
+                 **{key: getattr(self, key) for key in PLACE}, "spent": time.perf_counter() - self.clock,
+                 "start": start, "now": now}
+        with writing(self.folder):
+            save_state(self.folder / "state.pt", state, _owner(self.config))
+
+    from_first(write)
+    self.due = time.monotonic() + max(self.save_every, 50 * (time.monotonic() - begun))
+
+# %% ../nbs/library/08_trainer.ipynb #f9b6370b
 @patch
 def _restore(self: Trainer, state: dict) -> None:
-    "Go back to a saved state; lines of a later, lost epoch are dropped from the metrics."
+    "Go back to a saved state."
     self.model.load_state_dict(state["model"])
     if self.average:
         self.average.load_state_dict(state["average"])
     self.optimizer.load_state_dict(state["optimizer"])
     self.schedule.load_state_dict(state["schedule"])
-    self.generator.set_state(state["generator"])
-    torch.set_rng_state(state["torch_generator"])
-    self.epoch, self.best = state["epoch"], state["best"]
-    for callback, remembered in zip(self._remembering(), state.get("callbacks", [])):
-        callback.load_state_dict(remembered)
-    lines = [json.dumps(line) + "\n" for line in epochs_written(self.folder) if line["epoch"] <= self.epoch]
-    write_atomic(self.folder / "metrics.jsonl", "".join(lines))
+    for key in PLACE:
+        setattr(self, key, state[key])
+    self.clock = time.perf_counter() - state["spent"]
+    self._set_chance(state["now"])
+
+# %% ../nbs/library/08_trainer.ipynb #3a055946
+class Stopped(KeyboardInterrupt):
+    "A training that was asked to stop, and saved its state first."
+
+
+@patch
+def _pause(self: Trainer) -> None:
+    "Between two steps: save if it is time, stop if that was asked for."
+    if self.stop or self.save:
+        self._save()
+    if self.stop:
+        raise Stopped(f"Stopped after step {self.step} of epoch {self.epoch + 1}; all is saved in {self.folder}. "
+                      "The same training in the same folder goes on from there.")
+
+
+@patch
+@contextmanager
+def _listening(self: Trainer) -> Iterator[None]:
+    "Note signals instead of falling over; a second Ctrl-C stops at once, but for torchrun, which repeats the first."
+    def hear(number, frame):
+        if self.asked and number == signal.SIGINT and processes() == 1:
+            raise KeyboardInterrupt
+        self.asked = True
+
+    self.asked, self.stop, self.save = False, False, False
+    main = threading.current_thread() is threading.main_thread()  # others hear no signals
+    before = {number: signal.signal(number, hear) for number in (signal.SIGINT, signal.SIGTERM) if main}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 # %% ../nbs/library/08_trainer.ipynb #cell-029
 @patch
@@ -281,23 +407,37 @@ def fit(
     split: Split,  # its train side is learnt from, its val side chooses the epoch; test stays closed
 ) -> Run:  # the finished run; the model holds the kept weights
     "Train, or go on training, and return the run."
-    with alone(self.folder):
+    with alone(self.folder) if rank() == 0 else nullcontext(), self._listening():
         self._prepare(split)
         self._all_epochs()
-    load_weights(self.model, self.folder)
+        from_first(lambda: load_weights(self.model, self.folder, split.faces.classes))
+        same_weights(self.model)
     return Run(self.folder)
 
 
 @patch
 def _all_epochs(self: Trainer) -> None:
-    steps = math.ceil(len(self.train) / self.recipe.batch)
-    bar = tqdm(total=self.recipe.epochs * steps, initial=self.epoch * steps, unit="batch", disable=not self.progress)
+    faces, epochs = len(self.train), self.recipe.epochs
+    shown = self.progress and rank() == 0
+    plain = shown and not (sys.stderr.isatty() or "ipykernel" in sys.modules)  # a log file gets lines
+    done = self.epoch * faces + (self.seen if self.step else 0)
+    bar = tqdm(total=epochs * faces, initial=done, unit=" faces", unit_scale=True, disable=plain or not shown)
     with bar:
         self._call("on_fit_start")
-        while self.epoch < self.recipe.epochs and not self._patience_lost():
-            bar.set_description(f"epoch {self.epoch + 1}/{self.recipe.epochs}")
+        while self.epoch < epochs and not self._patience_lost():
+            bar.set_description(f"epoch {self.epoch + 1}/{epochs}")
             self._one_epoch(bar)
+            if plain:
+                print(in_a_line(self.line, epochs), file=sys.stderr, flush=True)
         self._call("on_fit_end")
+
+# %% ../nbs/library/08_trainer.ipynb #4238f64b
+def in_a_line(line: dict, epochs: int) -> str:
+    "An epoch as a log or a terminal shows it."
+    left = (epochs - line["epoch"]) * line["seconds"]
+    return (f"epoch {line['epoch']}/{epochs}  loss {line['loss']:.3f}  val WAR {line['val_war']:.1%}  "
+            f"UAR {line['val_uar']:.1%}  {line['images_per_s']:,.0f} images/s  "
+            f"{f'{left / 60:.0f} min' if left > 90 else f'{left:.0f} s'} left")
 
 # %% ../nbs/library/08_trainer.ipynb #89b9b956
 @contextmanager
@@ -317,17 +457,31 @@ def alone(folder: Path) -> Iterator[None]:
 # %% ../nbs/library/08_trainer.ipynb #cell-030
 @patch
 def _one_epoch(self: Trainer, bar: tqdm) -> None:
-    self._call("on_epoch_start")
-    start, lr = time.perf_counter(), self.optimizer.param_groups[0]["lr"]
+    self._begin_epoch()
     loss = self._train_epoch(bar)
-    training = time.perf_counter() - start
-    self.epoch += 1
-    self.line = {"epoch": self.epoch, "lr": lr, "loss": loss, **self._validate(),
-                 "images_per_s": len(self.pool) / training}
-    self.line["seconds"] = time.perf_counter() - start
+    training = time.perf_counter() - self.clock
+    self.epoch, self.step = self.epoch + 1, 0
+    self.line = {"epoch": self.epoch, "lr": self.lr, "loss": loss, **self._validate(),
+                 "images_per_s": self.seen / training, "seconds": time.perf_counter() - self.clock}
     self._call("on_epoch_end")
     self._keep(self.line)
     bar.set_postfix(loss=f"{loss:.3f}", val_war=f"{self.line['val_war']:.1%}", val_uar=f"{self.line['val_uar']:.1%}")
+
+
+@patch
+def _begin_epoch(self: Trainer) -> None:
+    "Let callbacks prepare; where an epoch goes on, take everything to where it stood afterwards."
+    state, self.resumed = self.resumed, None
+    if self.step:
+        self._set_chance(state["start"])
+    else:
+        self.total, self.seen, self.clock = 0.0, 0, time.perf_counter()
+        self.generator.manual_seed(_key(self, 0))
+    self.start = self._chance()
+    self._call("on_epoch_start")
+    self.lr = self.optimizer.param_groups[0]["lr"]
+    if self.step:
+        self._restore(state)
 
 
 @patch
@@ -342,16 +496,29 @@ def _prepare(self: Trainer, split: Split) -> None:
     recipe, self.train, self.val = self.recipe, split.train, split.val
     _check_sides(self.train, self.val)
     self.config, self.pool = config_of(self, split), torch.arange(len(self.train))
-    torch.manual_seed(recipe.seed)
-    self.generator = torch.Generator().manual_seed(recipe.seed)
+    self.total, self.seen, self.clock, self.due = 0.0, 0, time.perf_counter(), time.monotonic() + self.save_every
+    self.config, self.resumed = from_first(self._found)
+    for key in ("precision", "threads", "compile", "parts"):
+        setattr(self, key, self.config[key])
+    self.layout = getattr(torch, self.config["layout"].removeprefix("torch."))
+    torch.set_num_threads(self.threads)
     self.model.to(self.device, memory_format=self.layout)
+    same_weights(self.model)
+    _check_answers(self.model, self.train)
+    random.seed(recipe.seed)
+    np.random.seed(recipe.seed)
+    torch.manual_seed(recipe.seed + 1_000_003 * rank())  # each process drops out other units
+    self.generator = torch.Generator().manual_seed(recipe.seed)
     self.optimizer = OPTIMIZERS[recipe.optimizer](self.model.parameters(), lr=recipe.lr,
                                                    weight_decay=recipe.weight_decay)
     steps = recipe.epochs * math.ceil(len(self.train) / recipe.batch)
     self.schedule = SCHEDULES[recipe.schedule](self.optimizer, recipe.lr, steps + 1)
     follow = get_ema_multi_avg_fn(recipe.ema)
     self.average = AveragedModel(self.model, multi_avg_fn=follow, use_buffers=True) if recipe.ema else None
-    self._resume()
+    if self.compile:
+        self.model.compile()
+    if self.resumed:
+        self._restore(self.resumed)
 
 # %% ../nbs/library/08_trainer.ipynb #cell-033
 def _check_sides(train: FaceSet, val: FaceSet) -> None:
@@ -366,21 +533,34 @@ def _check_sides(train: FaceSet, val: FaceSet) -> None:
                             "there is nothing to tell apart.")
 
 
+def _check_answers(model: torch.nn.Module, faces: FaceSet) -> None:
+    answers, classes = predict(model, faces.subset(range(2))).shape[1], len(faces.classes)
+    if answers != classes:
+        raise TrainingError(f"{type(model).__name__} gives {answers} numbers a face, the faces have {classes} classes "
+                            f"({', '.join(faces.classes)}). Build it with num_classes={classes}.")
+
+# %% ../nbs/library/08_trainer.ipynb #cell-034
+REPEATS = {True: "to the last bit, on this machine with these versions and threads",
+           False: "nearly: the accelerator adds in no fixed order (grid_sample's gradient, for one)"}
+
+
 def config_of(trainer: Trainer, split: Split) -> dict:
     "All that a run depends on, as its config.json holds it."
     model, recipe, faces = trainer.model, trainer.recipe, split.faces
     told = [callback.config for callback in trainer.callbacks if hasattr(callback, "config")]
     return {"model": {"class": f"{type(model).__module__}:{type(model).__qualname__}",
                       "config": getattr(model, "config", {})},
-            "input": {"shape": list(faces.shape), "range": "uint8 / 127.5 - 1"},
+            "input": {"shape": list(faces.shape), "range": "uint8 / 127.5 - 1", "mean": 0.5, "std": 0.5},
             "label_space": faces.space.name, "classes": list(faces.classes),
             "recipe": asdict(recipe), "selection": f"best val {recipe.select.upper()} of {recipe.epochs} epochs",
             "faces": faces.name, "faces_fingerprint": faces.fingerprint,
             "protocol": split.protocol, "split": split.fingerprint, "device": str(trainer.device),
-            "precision": trainer.precision, "layout": str(trainer.layout), "environment": environment(),
-            **({"callbacks": told} if told else {})}
+            "precision": trainer.precision, "layout": str(trainer.layout), "threads": trainer.threads,
+            "compile": trainer.compile, "parts": trainer.parts, "processes": processes(),
+            "repeats": REPEATS[trainer.device.type == "cpu"],
+            "environment": environment(), **({"callbacks": told} if told else {})}
 
-# %% ../nbs/library/08_trainer.ipynb #cell-034
+# %% ../nbs/library/08_trainer.ipynb #1b11a185
 SAME = ("model", "recipe", "split", "classes", "callbacks")  # what must not differ between a run and its continuation
 
 
@@ -389,18 +569,24 @@ def differences(before: dict, config: dict) -> list[str]:  # keys of SAME
     return [key for key in SAME if before.get(key) != json.loads(json.dumps(config.get(key)))]
 
 
+def _owner(config: dict) -> str:
+    return hashlib.sha256(json.dumps({key: config.get(key) for key in SAME}, sort_keys=True).encode()).hexdigest()
+
+
 @patch
-def _resume(self: Trainer) -> None:
-    "Continue the run in the folder, if there is one and it is this run."
-    path, config = self.folder / "config.json", json.loads(json.dumps(self.config))
-    if not (self.folder / "state.pt").exists():
+def _found(self: Trainer) -> tuple[dict, dict | None]:
+    "The config and the saved state of this run in the folder, if it was begun there before; else what is asked now."
+    path = self.folder / "config.json"
+    if not state_exists(self.folder / "state.pt"):
         (self.folder / "metrics.jsonl").unlink(missing_ok=True)
         write_atomic(path, json.dumps(self.config, indent=1))
-        return
+        return self.config, None
     before = json.loads(path.read_text())
-    changed = differences(before, config)
+    changed = differences(before, self.config)
     if changed:
         raise TrainingError(f"{self.folder} holds another run: {', '.join(changed)} differ(s) from what is asked now. "
                             "Give another folder, or delete this one.")
-    self.config, self.precision = before, before["precision"]
-    self._restore(load_state(self.folder / "state.pt"))
+    state = load_state(self.folder / "state.pt", _owner(before))
+    lines = [json.dumps(line) + "\n" for line in epochs_written(self.folder) if line["epoch"] <= state["epoch"]]
+    write_atomic(self.folder / "metrics.jsonl", "".join(lines))  # lines of an epoch that is computed again go
+    return before, state

@@ -1,75 +1,168 @@
-"A real process is killed by SIGKILL in mid-training, several times, and ends with the weights of an unbroken run."
+"Real processes, real signals: killed, stopped, or out of disk, a training ends with the weights of an unbroken one."
 
 import json
+import multiprocessing
 import os
+import random
 import re
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
-from safetensors.torch import load_file
+import torch
 
-SCRIPT = """
-import sys, torch
-sys.path.insert(0, {unit!r})
-from test_trainer import RECIPE, network, split, trainer
-from dataclasses import replace
-class Slow:
-    def on_batch_end(self, trainer):
-        import time; time.sleep(0.03)
-        print("step", flush=True)
-trainer(sys.argv[1], network(), replace(RECIPE, epochs=6, ema=0.9), callbacks=[Slow()]).fit(split())
-print("done", flush=True)
-"""
+from fer_lab.checkpoint import load_state
+from fer_lab.trainer import Run, _owner
 
+sys.path.insert(0, str(Path(__file__).parent))
+import training
 
-def start(folder):
-    script = SCRIPT.format(unit=str(Path(__file__).parents[1] / "unit"))
-    return subprocess.Popen([sys.executable, "-c", script, str(folder)], stdout=subprocess.PIPE, text=True)
+pytestmark = [
+    pytest.mark.skipif(os.name == "nt", reason="forks and SIGKILL are POSIX"),
+    pytest.mark.xdist_group("kill"),
+]
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["training", "fer_lab.cli", "fer_lab.experiment", "fer_lab.papers.stn"])
 
 
-def finish(process):
-    out, _ = process.communicate(timeout=120)
-    assert process.returncode == 0 and out.endswith("done\n")
+def start(target, *args, **kwargs):
+    process = FORKS.Process(target=target, args=args, kwargs=kwargs)
+    process.start()
+    return process
 
 
-@pytest.mark.skipif(os.name == "nt", reason="SIGKILL is a POSIX signal")
-def test_killed_three_times_equals_unbroken(tmp_path):
-    finish(start(tmp_path / "whole"))
-    for steps in (2, 7, 11):  # in the first epoch, in the next, one later
-        process = start(tmp_path / "broken")
-        for _ in range(steps):
-            assert process.stdout.readline() == "step\n"
-        time.sleep(0.01)
-        process.send_signal(signal.SIGKILL)
-        assert process.wait(20) == -signal.SIGKILL
-    finish(start(tmp_path / "broken"))
-    whole, broken = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "broken"))
-    assert whole.keys() == broken.keys() and all((whole[key] == broken[key]).all() for key in whole)
+def finish(process, code=0):
+    process.join(300)
+    assert process.exitcode == code
 
 
-@pytest.mark.skipif(os.name == "nt", reason="SIGKILL is a POSIX signal")
-def test_the_same_command_goes_on_with_a_killed_training(tmp_path):
-    words = [sys.executable, "-m", "fer_lab.cli", "train", "stn", "--budget", "smoke", "--no-test", "--epochs", "15"]
-    first = subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    end = time.monotonic() + 120
-    while not (written := [path for path in tmp_path.glob("runs/*/state.pt") if len(lines(path)) > 1]):
-        assert time.monotonic() < end and first.poll() is None
-        time.sleep(0.05)
-    first.kill()
-    first.wait(20)
-    done = len(lines(written[0]))
-    with (written[0].parent / "metrics.jsonl").open("a") as file:
+def told(folder):
+    "Weights, what training ended with, and the curves: all that two runs can be compared by."
+    config = json.loads((folder / "config.json").read_text())
+    history = Run(folder).history.drop(columns=["images_per_s", "seconds"])
+    return (folder / "model.safetensors").read_bytes(), load_state(folder / "state.pt", _owner(config)), history
+
+
+def assert_same(one, other, place="state"):
+    assert type(one) is type(other), place
+    if isinstance(one, dict):
+        assert one.keys() == other.keys(), place
+        for key in one:
+            if key != "spent":
+                assert_same(one[key], other[key], f"{place}.{key}")
+    elif isinstance(one, list | tuple):
+        assert len(one) == len(other), place
+        for i, (a, b) in enumerate(zip(one, other, strict=True)):
+            assert_same(a, b, f"{place}.{i}")
+    else:
+        assert torch.equal(one, other) if isinstance(one, torch.Tensor) else one == other, place
+
+
+def assert_same_run(one, other):
+    (weights, state, history), (weights2, state2, history2) = told(one), told(other)
+    assert weights == weights2 and history.equals(history2)
+    assert_same(state, state2)
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("unbroken") / "run"
+    finish(start(training.train, folder, save_every=100.0))
+    assert Run(folder).card["val"]["war"] > 0.5 and list(Run(folder).history.epoch) == [1, 2, 3, 4]
+    return folder
+
+
+def test_the_same_seed_gives_the_same_run_in_another_process(tmp_path, unbroken):
+    finish(start(training.train, tmp_path / "again", save_every=100.0))
+    assert_same_run(tmp_path / "again", unbroken)
+
+
+def kill(folder, dice):
+    "Start or go on, wait for a few steps, kill at a moment that nobody chose."
+    ours, theirs = FORKS.Pipe(duplex=False)
+    process = start(training.train, folder, theirs)
+    for _ in range(dice.choice((2, 3))):
+        assert ours.poll(300) and ours.recv() == "step"
+    time.sleep(dice.uniform(0, 0.006))
+    process.kill()
+    finish(process, -signal.SIGKILL)
+
+
+def test_killed_twenty_times_in_a_row_equals_unbroken(tmp_path, unbroken):
+    dice = random.Random()
+    for _ in range(20):
+        kill(tmp_path / "broken", dice)
+    done = load_state(tmp_path / "broken" / "state.pt", _owner(Run(tmp_path / "broken").config))
+    assert 20 <= 17 * done["epoch"] + done["step"] < 68  # it got on at every kill, and was not yet done
+    finish(start(training.train, tmp_path / "broken"))
+    assert_same_run(tmp_path / "broken", unbroken)
+
+
+def test_a_torn_state_costs_a_step_and_a_warning(tmp_path, unbroken, recwarn):
+    for _ in range(2):  # so that two states were saved
+        kill(tmp_path / "broken", random.Random())
+    state = tmp_path / "broken" / "state.pt"
+    state.write_bytes(state.read_bytes()[:-1000])
+    training.Trainer(training.network(), training.RECIPE, state.parent, [training.Chancy()],
+                     settings=training.SETTINGS, progress=False).fit(training.split())  # fmt: skip
+    assert any("Going on from the state before it" in str(warning.message) for warning in recwarn)
+    assert_same_run(tmp_path / "broken", unbroken)
+
+
+def test_a_full_disk_leaves_what_was_saved(tmp_path, unbroken):
+    "The system refuses files above a size that state.pt needs."
+    kill(tmp_path / "broken", random.Random(0))
+    before = {path.name: path.read_bytes() for path in (tmp_path / "broken").glob("*.*")}
+    ours, theirs = FORKS.Pipe(duplex=False)
+    process = start(training.train, tmp_path / "broken", theirs, largest_file=len(before["state.pt"]) // 2)
+    said = ours.recv()
+    while said == "step":
+        said = ours.recv()
+    finish(process, 1)
+    assert "cannot be written (File too large)" in said and "untouched" in said
+    assert {name: (tmp_path / "broken" / name).read_bytes() for name in before} == before
+    finish(start(training.train, tmp_path / "broken"))
+    assert_same_run(tmp_path / "broken", unbroken)
+
+
+WORDS = ("train", "stn", "--budget", "smoke", "--no-test", "--epochs", "5")
+
+
+def wait_for(ready, process, seconds=300):
+    end = time.monotonic() + seconds
+    while not ready():
+        assert time.monotonic() < end and process.is_alive()
+        time.sleep(0.02)
+
+
+def test_the_same_command_goes_on_after_a_signal_and_after_a_kill(tmp_path):
+    def said():
+        return (tmp_path / "err").read_text()
+
+    def call(*words):
+        (tmp_path / "err").write_text("")
+        return start(training.command, tmp_path, *words)
+
+    first = call(*WORDS)
+    wait_for(lambda: training.states(tmp_path), first)
+    os.kill(first.pid, signal.SIGTERM)
+    finish(first, 130)
+    assert re.search(r"Stopped after step \d+ of epoch \d+; all is saved in .+ same command again", said())
+    run = training.states(tmp_path)[0].parent
+    epochs = len(Run(run).history)
+    second = call(*WORDS)
+    wait_for(lambda: len(Run(run).history) > epochs, second)
+    second.kill()
+    finish(second, -signal.SIGKILL)
+    with (run / "metrics.jsonl").open("a") as file:
         file.write('{"epoch": 9')  # a kill in the middle of a line
-    other = subprocess.run([*words, "--epochs", "1"], cwd=tmp_path, capture_output=True, text=True)
-    assert "run: " in other.stderr and "going on" not in other.stderr  # another recipe is another run
-    again = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=300)
-    assert again.returncode == 0 and re.search(rf"going on after epoch {done} in runs/", again.stderr), again.stderr
-    assert [line["epoch"] for line in map(json.loads, lines(written[0]))] == list(range(1, 16))
-
-
-def lines(state):
-    return (state.parent / "metrics.jsonl").read_text().splitlines()
+    other = call(*WORDS[:-1], "1")
+    wait_for(lambda: "runs/" in said(), other)
+    assert "going on" not in said()  # another recipe is another run
+    other.kill()
+    finish(other, -signal.SIGKILL)
+    finish(call(*WORDS))
+    assert re.search(r"going on after epoch \d in runs/", said()) and "epoch 5/5  loss " in said()  # plain lines
+    assert list(Run(run).history.epoch) == list(range(1, 6))

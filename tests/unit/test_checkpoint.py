@@ -1,5 +1,6 @@
 "Weights come back bit by bit; damaged, foreign and malicious files are refused by name."
 
+import hashlib
 import json
 import pickle
 import re
@@ -71,10 +72,11 @@ def test_a_malicious_pickle_never_runs(tmp_path, saved):
     torch.save({"model": Malicious(target)}, tmp_path / "state.pt")
     with pytest.raises(CheckpointError, match="not a training state"):
         load_state(tmp_path / "state.pt")
+    (tmp_path / "state.pt").write_bytes(f"fer_lab state {hashlib.sha256(evil).hexdigest()}\n".encode() + evil)
+    with pytest.raises(CheckpointError, match="weights.only|Weights only|unsupported"):  # even with a hash that fits
+        load_state(tmp_path / "state.pt")
     (folder / "model.safetensors").write_bytes(evil)
     card = read_card(folder)
-    import hashlib
-
     (folder / "card.json").write_text(
         json.dumps(card | {"sha256": hashlib.sha256(evil).hexdigest()})
     )  # even with a matching card
@@ -92,3 +94,50 @@ def test_states_come_back_and_a_cut_one_is_refused(tmp_path):
     (tmp_path / "state.pt").write_bytes(data[: len(data) // 2])
     with pytest.raises(CheckpointError, match=re.escape(str(tmp_path))):
         load_state(tmp_path / "state.pt")
+
+
+def test_other_classes_are_refused(saved):
+    load_weights(network(), saved[1], ["a", "b"])
+    with pytest.raises(CheckpointError, match="in this order; wanted"):
+        load_weights(network(), saved[1], ["b", "a"])
+
+
+@pytest.mark.parametrize("spoil", [lambda data: data[:-9], lambda data: data[:100] + b"x" + data[101:],
+                                   lambda data: b"", lambda data: None], ids=["torn", "changed", "empty", "gone"])
+def test_the_state_before_a_bad_one_is_used_and_never_lost(tmp_path, spoil, recwarn):
+    path = tmp_path / "state.pt"
+    for step in (1, 2, 3):
+        save_state(path, {"step": step, "some": torch.arange(step)})
+    data = spoil(path.read_bytes())
+    path.unlink() if data is None else path.write_bytes(data)
+    assert load_state(path)["step"] == 2
+    assert len(recwarn) == (data is not None)  # a kill between two renames is no damage
+    save_state(path, {"step": 4})
+    assert load_state(path) == {"step": 4}
+    path.write_bytes(b"torn again")
+    assert load_state(path)["step"] == 2  # the one before 4 is still whole
+
+
+def test_a_state_of_another_owner_is_foreign(tmp_path):
+    save_state(tmp_path / "state.pt", {"step": 1}, "this run")
+    assert load_state(tmp_path / "state.pt", "this run") == {"step": 1}
+    with pytest.raises(CheckpointError, match="not a training state of this run"):
+        load_state(tmp_path / "state.pt", "that run")
+
+
+def test_a_disk_that_is_full_between_two_files_leaves_the_old_pair(saved, monkeypatch):
+    from fer_lab import checkpoint
+
+    before = {path.name: path.read_bytes() for path in saved[1].iterdir()}
+    written = checkpoint.write_atomic
+
+    def full(path, data):
+        if "card" in path.name:
+            raise OSError(28, "No space left on device")
+        return written(path, data)
+
+    monkeypatch.setattr(checkpoint, "write_atomic", full)
+    with pytest.raises(OSError, match="space"):
+        save_weights(network(), saved[1], {"classes": ["a", "b"]})
+    assert {name: (saved[1] / name).read_bytes() for name in before} == before
+    load_weights(network(), saved[1])

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -54,7 +55,7 @@ def test_help_and_version_do_not_wait_for_pytorch():
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, encoding="utf-8")
     assert done.returncode == 0, done.stderr
     assert f"fer_lab {fer_lab.__version__}" in done.stdout and "Examples" in done.stdout
-    for command in ("lab", "run", "train", "evaluate", "data", "settings"):
+    for command in ("lab", "run", "train", "watch", "evaluate", "data", "settings"):
         assert command in done.stdout
 
 
@@ -208,6 +209,37 @@ def test_a_run_narrowed_to_what_works_succeeds(lab, monkeypatch):
     done = CliRunner().invoke(cli.app, ["run", "--only", "good", "--out", "here"])
     assert done.exit_code == 0, done.output
     assert (lab / "here" / "index.html").exists() and len(list((lab / "here").rglob("*.ipynb"))) == 1
+
+
+LINE = {"lr": 0.1, "loss": 1.5, "val_loss": 1.5, "val_war": 0.25, "val_uar": 0.2, "images_per_s": 1234.5, "seconds": 60}
+
+
+@pytest.mark.parametrize("recipe", [{"epochs": 3, "patience": None}, {"epochs": 99, "patience": 2}])
+def test_watch_shows_epochs_as_they_come_and_ends_with_the_training(says, tmp_path, recipe):
+    (tmp_path / "config.json").write_text(json.dumps({"recipe": recipe}))
+    (tmp_path / "card.json").write_text(json.dumps({"epoch": 1}))
+
+    def write():
+        for epoch in (1, 2, 3):
+            time.sleep(0.3)
+            with (tmp_path / "metrics.jsonl").open("a") as file:
+                file.write(json.dumps(LINE | {"epoch": epoch})[:-1])
+                file.flush()
+                time.sleep(0.1)
+                file.write("}\n")  # a line is shown when it is whole
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    done = says("watch", tmp_path)
+    writer.join()
+    assert done.exit_code == 0, done.output
+    assert [line.split()[1] for line in done.stdout.splitlines()] == [f"{i}/{recipe['epochs']}" for i in (1, 2, 3)]
+    assert "loss 1.500  val WAR 25.0%  UAR 20.0%  1,234 images/s" in done.stdout
+
+
+def test_watch_of_no_run_is_answered(says, tmp_path):
+    done = says("watch", tmp_path)
+    assert done.exit_code == 1 and "config.json" in done.stderr and TRACEBACK not in done.output
 
 
 def test_the_repository_opens_its_own_notebooks(monkeypatch):

@@ -1,0 +1,82 @@
+"Real torchrun processes: the same counts, the same weights, and nobody waits for the dead."
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
+import ranks  # noqa: E402
+
+pytestmark = [pytest.mark.skipif(os.name == "nt", reason="gloo and SIGKILL"), pytest.mark.xdist_group("kill")]
+
+
+def torchrun(count, *words, cwd=None):
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count), *words]
+    environ = {**os.environ, "PYTHONPATH": str(HERE.parent.parent)}
+    return subprocess.run([*map(str, command)], cwd=cwd, env=environ, capture_output=True, text=True, timeout=500)
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    "What 1, 2 and 3 processes found, and how the last two ended."
+    top = tmp_path_factory.mktemp("ranks")
+    for count in (1, 2, 3):
+        (top / str(count)).mkdir()
+    ranks.all_of(top / "1")
+    ends = {count: torchrun(count, HERE / "ranks.py", top / str(count)) for count in (2, 3)}
+    for count, end in ends.items():
+        assert (top / str(count) / "found.json").exists(), end.stderr
+    return {count: json.loads((top / str(count) / "found.json").read_text()) for count in (1, 2, 3)}, ends
+
+
+def test_one_checkpoint_gives_the_same_counts_whoever_counts(found):
+    one, two, three = (found[0][count] for count in (1, 2, 3))
+    assert [one["processes"], two["processes"], three["processes"]] == [1, 2, 3]
+    assert one["counted"] == two["counted"] == three["counted"]
+    assert sum(map(sum, one["counted"][0])) == 101
+
+
+def difference(found, what, count):
+    (one, *_), (many, alike, *_) = found[0][1][what], found[0][count][what]
+    assert alike, "the processes ended with different weights"
+    return (torch.tensor(one, dtype=torch.float64) - torch.tensor(many, dtype=torch.float64)).abs().max().item()
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_float64_weights_agree_after_twenty_steps(found, count):
+    largest = difference(found, "exact", count)
+    print(f"1 and {count} processes: {largest:.1e}")
+    assert largest < 1e-9
+    assert found[0][1]["exact"][2] == pytest.approx(found[0][count]["exact"][2], abs=1e-6)
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_with_batch_norm_they_differ_and_stay_alike(found, count):
+    largest = difference(found, "norm", count)
+    print(f"1 and {count} processes, with batch norm: {largest:.1e}")
+    assert 1e-6 < largest < 1
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_one_process_dying_ends_the_others_with_a_sentence(found, count):
+    end = found[1][count]
+    assert end.returncode != 0
+    assert end.stderr.count("another process of this training has ended, so this one ends too") >= 1
+    assert "Signal 9 (SIGKILL) received" in end.stderr
+
+
+def test_the_command_trains_in_two_processes(tmp_path):
+    words = ("train", "stn", "--budget", "smoke", "--epochs", "1", "--nproc", "2", "--out", "run")
+    environ = {**os.environ, "PYTHONPATH": str(HERE.parent.parent), "FER_LAB_STATE_DIR": str(tmp_path / "state")}
+    command = [sys.executable, "-m", "fer_lab.cli", *words]
+    done = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=500)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["processes"] == 2
+    assert done.stdout.count("epoch 1 kept") == 1 and done.stderr.count("epoch 1/1  loss ") == 1
+    assert len((tmp_path / "state" / "test_openings.jsonl").read_text().splitlines()) == 1  # opened once, not twice
