@@ -28,8 +28,8 @@ from .settings import LabError, write_atomic
 from .splits import Split
 
 # %% auto #0
-__all__ = ['METRICS', 'predict', 'ReportError', 'war', 'uar', 'macro_f1', 'Report', 'environment', 'evaluate', 'final_reports',
-           'load_report']
+__all__ = ['METRICS', 'AHEAD', 'predict', 'ReportError', 'war', 'uar', 'macro_f1', 'Report', 'at_chance', 'environment',
+           'evaluate', 'final_reports', 'load_report']
 
 # %% ../nbs/library/07_report.ipynb #cell-005
 @torch.no_grad()
@@ -165,6 +165,29 @@ def subset(
     "The same predictions on fewer faces."
     groups = None if self.groups is None else self.groups[keep]
     return replace(self, name=name, labels=self.labels[keep], probabilities=self.probabilities[keep], groups=groups)
+
+# %% ../nbs/library/07_report.ipynb #3658c8be
+AHEAD = 0.05  # what a network must be ahead of blind answers by before anything is asked of it; ours
+
+
+def at_chance(
+    right: np.ndarray,  # bool [N], was the answer right
+    labels: np.ndarray,  # int [N], the truth
+) -> bool:
+    "Is the mean recall not clearly above that of blind answers?"
+    counts, hits = np.bincount(labels), np.bincount(labels, weights=right)
+    counts, hits = counts[counts > 0], hits[counts > 0]
+    share = (hits + 1) / (counts + 2)  # Laplace's: two faces that are right do not prove that all are
+    error = np.sqrt((share * (1 - share) / counts).sum()) / len(counts)
+    return bool((hits / counts).mean() < 1 / len(counts) + max(AHEAD, 2 * error))
+
+
+@patch(as_prop=True)
+def doubt(self: Report) -> str:
+    "What a figure has to say first of a network at chance; empty for one that knows something."
+    if not at_chance(self.predictions == self.labels, self.labels):
+        return ""
+    return f"At chance (mean recall {self.uar:.0%}): cannot be asked. "
 
 # %% ../nbs/library/07_report.ipynb #cell-019
 def environment() -> dict:

@@ -20,7 +20,7 @@ from .pages import SCRIPT, figure_html, plotly_file
 from .report import ReportError
 from .settings import LabError, write_atomic
 from .trainer import Run
-from .trial import TrialRecord, findings, load_record
+from .trial import ASLEEP, TrialRecord, findings, load_record
 
 # %% auto #0
 __all__ = ['UNKNOWN', 'FACTS', 'CHOSE', 'EMPTY', 'TONES', 'SMOKE', 'LEADS', 'Score', 'facts_of_run', 'machine_of', 'read_score',
@@ -285,7 +285,8 @@ def curve_part(notebook: str, runs: dict[str, Run], number: int) -> str:
             f'{table(head, run_rows(runs))}</details></div>')
 
 # %% ../nbs/library/19_scoreboard.ipynb #cell-027
-TONES = {"better": "good", "worse": "bad", "no difference that matters": "plain", "we could not tell": "plain"}
+TONES = {"better": "good", "worse": "bad", "no difference that matters": "plain", "we could not tell": "plain",
+         ASLEEP: "plain"}
 
 
 def trial_part(record: TrialRecord) -> str:

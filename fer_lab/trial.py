@@ -27,14 +27,15 @@ from fastcore.basics import patch
 from scipy import stats
 from tqdm.auto import tqdm
 
-from .report import Report, environment
+from .report import AHEAD, Report, environment
 from .settings import LabError, Settings, write_atomic
 
 # %% auto #0
-__all__ = ['VERDICTS', 'TrialError', 'imagined_runs', 'people_codes', 'design_effect', 'sums_by_person', 'resample', 'parts',
-           'Estimate', 'estimate', 'paired_difference', 'points', 'holm', 'verdict', 'Finding', 'Trial', 'Marks',
-           'marks', 'Panel', 'panel_of', 'pack_bits', 'unpack_bits', 'TrialRecord', 'Findings', 'findings', 'run_trial',
-           'ResultLog', 'in_lines', 'records_folder', 'record_names', 'load_record', 'record_all', 'chance_to_find']
+__all__ = ['VERDICTS', 'ASLEEP', 'TrialError', 'imagined_runs', 'people_codes', 'design_effect', 'sums_by_person', 'resample',
+           'parts', 'Estimate', 'estimate', 'paired_difference', 'points', 'holm', 'verdict', 'Finding', 'Trial',
+           'Marks', 'marks', 'Panel', 'panel_of', 'pack_bits', 'unpack_bits', 'TrialRecord', 'Findings', 'findings',
+           'run_trial', 'ResultLog', 'in_lines', 'records_folder', 'record_names', 'load_record', 'record_all',
+           'chance_to_find']
 
 # %% ../nbs/library/17_trial.ipynb #cell-004
 class TrialError(LabError, ValueError):
@@ -235,6 +236,7 @@ def holm(
 
 # %% ../nbs/library/17_trial.ipynb #cell-042
 VERDICTS = ("better", "worse", "no difference that matters", "we could not tell")
+ASLEEP = "at chance: cannot be asked"  # what is said of two conditions that both guess
 
 
 def verdict(
@@ -266,10 +268,13 @@ class Finding:
     p: float  # corrected, that there is a difference
     p_inside: float  # corrected, that it is smaller than what matters
     together: int = 1  # comparisons corrected together
+    asleep: tuple[str, ...] = ()  # which of the two are at chance here
 
     @property
     def verdict(self) -> str:
-        "One of VERDICTS."
+        "One of VERDICTS; ASLEEP if both conditions guess."
+        if {self.first, self.second} == set(self.asleep):
+            return ASLEEP
         return verdict(self.difference, self.matters, self.p, self.p_inside)
 
     @property
@@ -279,10 +284,16 @@ class Finding:
         numbers = f"{points(self.difference.value)} points (95 % interval {low} to {high})"
         start = f"On {self.test}, {self.first} against {self.second}"
         if self.verdict in ("better", "worse"):
-            return f"{start}: {self.verdict}, by {numbers}."
+            return f"{start}: {self.verdict}, by {numbers}{_guessing(self)}."
+        if self.verdict == ASLEEP:
+            return f"{start}: {self.verdict}. Neither is clearly right more often than blind answers."
         return f"{start}: {self.verdict}. {numbers}; {_reason(self)}."
 
 # %% ../nbs/library/17_trial.ipynb #cell-046
+def _guessing(finding: Finding) -> str:
+    return f" ({finding.asleep[0]} is at chance)" if finding.asleep else ""
+
+
 def _reason(finding: Finding) -> str:
     "Why a verdict is not 'better' or 'worse'."
     difference, size = finding.difference, f"{100 * finding.matters:.1f} points"
@@ -308,6 +319,7 @@ class Trial:
     matters: float  # smallest difference in accuracy that would matter, e.g. 0.02
     comparisons: tuple[tuple[str, str], ...] = ()  # pairs; by default the first condition against each other one
     synthetic: bool = True  # faces are drawn: a verdict speaks of mechanisms, not of people
+    chance: float | None = None  # accuracy of blind answers, e.g. 1 / 7; None: do not ask whether anything was learned
     details: Mapping = field(default_factory=dict)  # recipe, budget, data …: whatever JSON can hold
 
     def __post_init__(self):
@@ -319,8 +331,9 @@ class Trial:
 
     @property
     def fingerprint(self) -> str:
-        "16 hex digits over everything that was decided."
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
+        "16 hex digits over everything that was decided; not over `chance`, which only helps to read what came out."
+        decided = {key: value for key, value in asdict(self).items() if key != "chance"}
+        return hashlib.sha256(json.dumps(decided, sort_keys=True).encode()).hexdigest()[:16]
 
 # %% ../nbs/library/17_trial.ipynb #cell-050
 def _check(condition: bool, message: str) -> None:
@@ -340,6 +353,8 @@ def _check_plan(plan: Trial) -> None:
     _check(not strange, f"comparisons name {sorted(strange)}, but the conditions are {list(plan.conditions)}.")
     _check(0 < plan.matters < 1,
            f"matters is a difference in accuracy between 0 and 1, e.g. 0.02 for two points; got {plan.matters!r}.")
+    _check(plan.chance is None or 0 < plan.chance < 1,
+           f"chance is the accuracy of blind answers, between 0 and 1, e.g. 1 / 7; got {plan.chance!r}.")
     try:
         json.dumps(asdict(plan))
     except TypeError as error:
@@ -459,6 +474,19 @@ def difference(self: TrialRecord, first: str, second: str, test: str) -> Estimat
 
 
 @patch
+def at_chance(
+    self: TrialRecord,
+    condition: str,
+    test: str,
+) -> bool:
+    "Less than five points, or two standard errors, above blind answers? False if the plan names no chance."
+    if self.plan.chance is None:
+        return False
+    right = self.accuracy(condition, test)
+    return bool(right.value < self.plan.chance + max(AHEAD, 2 * right.standard_error))
+
+
+@patch
 def accuracies(self: TrialRecord) -> pd.DataFrame:
     "Mean accuracy in percent ± standard deviation between seeds; a row a condition, a column a test set."
     def cell(condition, test):
@@ -499,8 +527,9 @@ def findings(*records: TrialRecord) -> Findings:
     found = [record.difference(a, b, test) for record, a, b, test in asked]
     p = holm(each.p for each in found)
     p_inside = holm(each.p_inside(record.plan.matters) for each, (record, *_) in zip(found, asked))
-    return Findings(Finding(a, b, test, each, record.plan.matters, float(differs), float(inside), len(asked))
-                    for each, differs, inside, (record, a, b, test) in zip(found, p, p_inside, asked))
+    guess = [tuple(each for each in (a, b) if record.at_chance(each, test)) for record, a, b, test in asked]
+    return Findings(Finding(a, b, test, each, record.plan.matters, float(differs), float(inside), len(asked), asleep)
+                    for each, differs, inside, asleep, (record, a, b, test) in zip(found, p, p_inside, guess, asked))
 
 # %% ../nbs/library/17_trial.ipynb #cell-062
 def _findings_html(found: Findings) -> str:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sklearn import metrics
 
 from fer_lab.faceset import FER7, FaceSet
-from fer_lab.report import Report, ReportError, environment, evaluate, final_reports, load_report, predict
+from fer_lab.report import Report, ReportError, at_chance, environment, evaluate, final_reports, load_report, predict
 from fer_lab.splits import Split
 
 CLASSES = FER7.classes
@@ -143,3 +143,17 @@ def test_evaluate_resamples_people_where_they_are_known():
 def test_environment_names_versions_and_revision():
     facts = environment()
     assert facts["torch"] == torch.__version__ and facts["revision"]
+
+
+def test_blind_answers_are_at_chance_however_common_their_class_is():
+    truth = np.repeat([0, 1, 2], [900, 60, 40])
+    assert at_chance(truth == 0, truth)  # 90 % right, and knows nothing
+    assert not at_chance(np.ones(1000, bool), truth)
+
+
+@given(st.integers(2, 7), st.integers(0, 10_000))
+def test_random_answers_are_at_chance(k, seed):
+    rng = np.random.default_rng(seed)
+    truth = np.repeat(np.arange(k), 200)
+    assert at_chance(rng.integers(0, k, len(truth)) == truth, truth)
+    assert at_chance(np.array([True, True]), np.array([0, 1]))  # two lucky faces prove nothing

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 import fer_lab.trial
 from fer_lab.report import Report
 from fer_lab.trial import (
+    ASLEEP,
     Estimate,
     Finding,
     Marks,
@@ -501,3 +502,37 @@ def test_what_was_found_in_a_line_a_pair(tmp_path):
     for f in found:
         line = next(line for line in lines if f"**{f.first}** against **{f.second}**" in line)
         assert f"{f.verdict} on {f.test}" in line
+
+
+def _record(shares, seeds=6, images=400, chance=1 / 7):
+    "A record of two conditions that are right this often on two tests, {condition: (share, share)}."
+    rng = np.random.default_rng(0)
+    plan = Trial("who-knows", "?", tuple(shares), ("easy", "hard"), range(seeds), 0.02, chance=chance)
+    people = np.repeat(np.arange(images // 10), 10)
+    right = {(c, s): {t: Marks(rng.random(images) < share, people) for t, share in zip(plan.tests, shares[c])}
+             for c in shares for s in plan.seeds}
+    return plan, lambda condition, seed: right[condition, seed]
+
+
+def test_two_that_guess_are_not_compared_and_one_that_guesses_is_named(tmp_path):
+    record = run_trial(*_record({"new": (0.6, 0.15), "old": (0.14, 0.13)}), tmp_path / "a", progress=False)
+    easy, hard = findings(record)
+    assert easy.verdict == "better" and easy.sentence.endswith("(old is at chance).")
+    assert hard.verdict == ASLEEP and "Neither is clearly right more often" in hard.sentence
+    assert hard.p == findings(run_trial(*_record({"new": (0.6, 0.15), "old": (0.14, 0.13)}, chance=None),
+                                        tmp_path / "b", progress=False))[1].p  # it stays among those corrected
+    assert ASLEEP in findings(record).table().verdict.tolist()
+
+
+def test_a_lead_over_chance_has_to_be_clear_in_points_and_in_errors(tmp_path):
+    many = run_trial(*_record({"a": (0.18, 0.25), "b": (0.5, 0.5)}, images=4000), tmp_path / "m", progress=False)
+    assert many.at_chance("a", "easy") and not many.at_chance("a", "hard")  # 3.7 points ahead, though surely ahead
+    few = run_trial(*_record({"a": (0.22, 0.9), "b": (0.5, 0.5)}, seeds=2, images=20), tmp_path / "f", progress=False)
+    assert few.at_chance("a", "easy") and not few.at_chance("a", "hard")  # 8 points ahead, but only 20 images
+
+
+def test_chance_helps_to_read_a_plan_and_does_not_change_it():
+    plan = _record({"a": (0, 0), "b": (0, 0)})[0]
+    assert replace(plan, chance=0.5).fingerprint == replace(plan, chance=None).fingerprint == plan.fingerprint
+    with pytest.raises(TrialError, match="accuracy of blind answers"):
+        replace(plan, chance=14)
