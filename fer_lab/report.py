@@ -28,8 +28,8 @@ from .settings import LabError, write_atomic
 from .splits import Split
 
 # %% auto #0
-__all__ = ['METRICS', 'AHEAD', 'predict', 'ReportError', 'war', 'uar', 'macro_f1', 'Report', 'at_chance', 'environment',
-           'evaluate', 'final_reports', 'load_report']
+__all__ = ['METRICS', 'AHEAD', 'predict', 'ReportError', 'war', 'uar', 'macro_f1', 'Report', 'at_chance', 'doubted',
+           'environment', 'evaluate', 'final_reports', 'load_report']
 
 # %% ../nbs/library/07_report.ipynb #cell-005
 @torch.no_grad()
@@ -182,12 +182,16 @@ def at_chance(
     return bool((hits / counts).mean() < 1 / len(counts) + max(AHEAD, 2 * error))
 
 
+def doubted(right: np.ndarray, labels: np.ndarray) -> str:
+    "What is said of a network at chance instead of a finding; empty for one that knows something."
+    return f"At chance ({np.mean(right):.0%} right): cannot be asked" if at_chance(right, labels) else ""
+
+
 @patch(as_prop=True)
 def doubt(self: Report) -> str:
-    "What a figure has to say first of a network at chance; empty for one that knows something."
-    if not at_chance(self.predictions == self.labels, self.labels):
-        return ""
-    return f"At chance (mean recall {self.uar:.0%}): cannot be asked. "
+    "What a title has to say first of a network at chance; empty for one that knows something."
+    said = doubted(self.predictions == self.labels, self.labels)
+    return f"{said}. " if said else ""
 
 # %% ../nbs/library/07_report.ipynb #cell-019
 def environment() -> dict:

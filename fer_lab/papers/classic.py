@@ -745,7 +745,8 @@ def rivals_plan(
     details = {"training faces": faces, "test faces": test_faces, "epochs": epochs, "batch": 32, "lr": 3e-3, "C": 0.001,
                "pose": asdict(UPRIGHT), "training domains": "A, B, C", "network": "plain"}
     question = "Does a small network beat hand-made features, and where?"
-    return Trial(name, question, tuple(rivals), tuple(TESTS), tuple(range(seeds)), MATTERS, details=details)
+    return Trial(name, question, tuple(rivals), tuple(TESTS), tuple(range(seeds)), MATTERS, chance=1 / 7,
+                 details=details)
 
 # %% ../../nbs/papers/00_classic.ipynb #512f0430
 def drawn_faces(n: int, seed: int, domain: str | None = None, intensity: str | None = None) -> FaceSet:

@@ -32,7 +32,7 @@ from ..settings import Settings
 from ..splits import every_seventh
 from ..synthetic import Pose, synthetic_faces
 from ..trainer import Recipe, Trainer
-from ..trial import Finding, Trial, record_all
+from ..trial import ASLEEP, Finding, Trial, record_all
 
 # %% ../../nbs/papers/02_multiscale.ipynb #bb3d83c3
 NORMS = ("batch", "affine", "none")
@@ -393,7 +393,8 @@ def parts_plan(
     pairs = [(contestants[0], other) for other in contestants[1:]]
     question = ("Which part of the network helps?" if "seen faces" not in tests else
                 "Do too few blocks under-fit, and too many over-fit?")
-    return Trial(name, question, tuple(contestants), tuple(tests), tuple(range(seeds)), MATTERS, pairs, details=details)
+    return Trial(name, question, tuple(contestants), tuple(tests), tuple(range(seeds)), MATTERS, pairs, chance=1 / 7,
+                 details=details)
 
 # %% ../../nbs/papers/02_multiscale.ipynb #64dcc7bf
 class PartsTrial:
@@ -436,8 +437,10 @@ def fit_verdict(
 ) -> str:
     "Whether a depth under-fits (worse on both) or over-fits (no worse on the seen, worse on the new)."
     said = {f.test: f.verdict for f in found if f.second == depth}
+    if said.get("new faces") in ("we could not tell", ASLEEP):
+        return said["new faces"]
     if said.get("new faces") != "better":  # the first of a pair is the reference
-        return "we could not tell" if said.get("new faces") == "we could not tell" else "neither"
+        return "neither"
     if said["seen faces"] == "better":
         return "under-fits"
     return "over-fits" if said["seen faces"] in ("worse", "no difference that matters") else "we could not tell"

@@ -332,7 +332,8 @@ def jitter_plan(
     if {"learned θ on the picture", "θ at the identity"} <= set(contestants):
         pairs.append(("learned θ on the picture", "θ at the identity"))
     question = "Does choosing where to look help to recognise expressions?"
-    return Trial(name, question, tuple(contestants), tuple(POSES), tuple(range(seeds)), MATTERS, pairs, details=details)
+    return Trial(name, question, tuple(contestants), tuple(POSES), tuple(range(seeds)), MATTERS, pairs, chance=1 / 7,
+                 details=details)
 
 # %% ../../nbs/papers/06_stn.ipynb #cell-128
 class JitterTrial:
