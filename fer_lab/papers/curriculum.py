@@ -38,7 +38,7 @@ from ..exercise import Exercise, Slip
 from ..faceset import FER7, FaceSet
 from ..figures import colours_of
 from ..models import ModelError, zoo_folder
-from ..report import Report, doubted, evaluate, predict
+from ..report import Report, evaluate, predict
 from ..settings import LabError, Settings
 from ..splits import Split, every_seventh, people_or_images
 from ..synthetic import Pose, describe, render, synthetic_params

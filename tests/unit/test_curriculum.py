@@ -639,3 +639,13 @@ def test_the_browsers_own_tests_pass():
     )
     assert done.returncode == 0, done.stdout[-4000:]
     assert int(re.search(r"pass (\d+)", done.stdout)[1]) >= 3
+
+
+def test_what_the_lesson_says_of_the_raters_is_so(fer2013):
+    if "vote_fear" not in fer2013.meta:
+        pytest.skip("the FER+ votes (fer2013new.csv) are not beside FER2013")
+    doubt = pd.Series(vote_difficulty(fer2013)).groupby(np.array(fer2013.classes)[fer2013.labels])
+    assert doubt.median().round(1).to_dict() == {
+        "happiness": 0.0, "neutral": 0.2, "surprise": 0.3, "anger": 0.7, "sadness": 0.7, "disgust": 0.8, "fear": 1.0,
+    }  # fmt: skip
+    assert round(doubt.apply(lambda each: (each == 1).mean())["fear"], 2) == 0.59
