@@ -201,15 +201,20 @@ def test_the_keyboard_reaches_everything_in_reading_order(page, frozen_page):
     assert sum("conv" in name for name in seen[:order[-1]]) == 1  # the blocks are one stop; arrow keys go on from there
 
 
-@pytest.fixture
-def live(lab, server):
+@pytest.fixture(scope="module")
+def notebook(server):
+    """A notebook whose kernel goes on between the tests: importing torch anew for each of them would take a minute."""
     cells = [nbformat.v4.new_code_cell(text) for text in (CELL, ASK, WRONG, SLOW)]
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), server[2] / "explorer_test.ipynb")
-    lab.open("explorer_test.ipynb")
+    return "explorer_test.ipynb"
+
+
+@pytest.fixture
+def live(lab, notebook):
+    lab.open(notebook)
     run(lab, CELL)
-    yield lab, lab.show(CELL)
-    lab.page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.shutdown()")
+    return lab, lab.show(CELL)
 
 
 def run(lab, text: str):
