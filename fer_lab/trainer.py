@@ -148,9 +148,10 @@ class Trainer:
         settings = settings or load_settings()
         self.model, self.recipe, self.callbacks, self.progress = model, recipe, list(callbacks), progress
         self.save_every, self.compile, self.threads = save_every, compile, torch.get_num_threads()
-        self.device = choose_device(settings).value
-        self.precision = choose_precision(settings, self.device).value
-        self.layout = choose_layout(self.device).value
+        self.device, on = choose_device(settings)
+        self.precision, digits = choose_precision(settings, self.device)
+        self.layout, order = choose_layout(self.device)
+        self.because = {"device": on, "precision": digits, "layout": order}
         self.folder = Path(folder or from_first(lambda: new_folder(settings.runs_dir, type(model).__name__)))
         self.epoch, self.step, self.parts, self.best = 0, 0, 1, {"epoch": 0, "score": -math.inf}
 
@@ -250,7 +251,8 @@ def _gradients(self: Trainer, x: torch.Tensor, y: torch.Tensor, batch: int) -> f
     self.parts *= 2
     warnings.warn(f"Out of memory: each batch is now computed in {self.parts} parts.", stacklevel=2)
     self.config["parts"] = self.parts
-    write_atomic(self.folder / "config.json", json.dumps(self.config, indent=1))
+    if rank() == 0:
+        write_atomic(self.folder / "config.json", json.dumps(self.config, indent=1))
     return self._gradients(x, y, batch)
 
 # %% ../nbs/library/08_trainer.ipynb #7228d2e0
@@ -550,13 +552,14 @@ def config_of(trainer: Trainer, split: Split) -> dict:
     told = [callback.config for callback in trainer.callbacks if hasattr(callback, "config")]
     return {"model": {"class": f"{type(model).__module__}:{type(model).__qualname__}",
                       "config": getattr(model, "config", {})},
-            "input": {"shape": list(faces.shape), "range": "uint8 / 127.5 - 1", "mean": 0.5, "std": 0.5},
+            "input": {"shape": list(split.train.batch([0]).shape[1:]),  # of clips [T, C, H, W]
+                      "range": "uint8 / 127.5 - 1", "mean": 0.5, "std": 0.5},
             "label_space": faces.space.name, "classes": list(faces.classes),
             "recipe": asdict(recipe), "selection": f"best val {recipe.select.upper()} of {recipe.epochs} epochs",
             "faces": faces.name, "faces_fingerprint": faces.fingerprint,
             "protocol": split.protocol, "split": split.fingerprint, "device": str(trainer.device),
-            "precision": trainer.precision, "layout": str(trainer.layout), "threads": trainer.threads,
-            "compile": trainer.compile, "parts": trainer.parts, "processes": processes(),
+            "precision": trainer.precision, "layout": str(trainer.layout), "because": trainer.because,
+            "threads": trainer.threads, "compile": trainer.compile, "parts": trainer.parts, "processes": processes(),
             "repeats": REPEATS[trainer.device.type == "cpu"],
             "environment": environment(), **({"callbacks": told} if told else {})}
 

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from fer_lab.augment import Augment
-from fer_lab.faceset import FER7, FaceSet
+from fer_lab.faceset import FER7, FaceSet, FaceSetError
+from fer_lab.models import create, load_model
 from fer_lab.report import evaluate
 from fer_lab.settings import load_settings
 from fer_lab.splits import Split
@@ -220,3 +221,30 @@ def test_clips_of_one_length_train_like_stills(tmp_path):
     still = trainer(tmp_path / "a", recipe=RECIPE).fit(split(faces))
     moving = trainer(tmp_path / "b", model=Mean(), recipe=RECIPE).fit(split(clips))
     assert moving.card["val"]["war"] > 0.9 and still.card["val"]["war"] > 0.9
+    assert moving.card["input"]["shape"] == [2, 1, 14, 14] and still.card["input"]["shape"] == [1, 14, 14]
+
+
+def test_a_model_of_clips_comes_back_and_its_card_says_how_long_they_are(tmp_path):
+    faces = bars()
+    clips = replace(faces, spans=None).moments(np.zeros((len(faces), 3), int))
+    model = create("compact-gru", widths=(4, 4), hidden=8, size=14)
+    trainer(tmp_path, model, replace(RECIPE, epochs=1)).fit(split(clips))
+    again, card = load_model(tmp_path)
+    assert card["input"]["shape"] == [3, 1, 14, 14]
+    clip = torch.rand(2, *card["input"]["shape"])
+    assert torch.equal(again(clip), model.eval()(clip))
+
+
+def test_clips_of_different_lengths_are_refused_before_the_first_step(tmp_path):
+    faces = bars()
+    start = np.arange(129)
+    clips = replace(faces.subset(start), spans=np.stack([start, start + 1 + start % 2], 1))
+    with pytest.raises(FaceSetError, match="moments"):
+        trainer(tmp_path).fit(split(clips))
+    assert not (tmp_path / "config.json").exists()
+
+
+def test_the_card_says_why_device_precision_and_layout_were_chosen(tmp_path):
+    config = trainer(tmp_path, recipe=replace(RECIPE, epochs=1)).fit(split()).config
+    assert config["because"]["device"] == config["because"]["precision"] == "asked for"
+    assert config["because"]["layout"].startswith("cpu: ")
