@@ -100,6 +100,21 @@ def test_killed_twenty_times_in_a_row_equals_unbroken(tmp_path, unbroken):
     assert_same_run(tmp_path / "broken", unbroken)
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
+def test_a_signal_saves_first_and_says_how_to_go_on(tmp_path, unbroken, number):
+    ours, theirs = FORKS.Pipe(duplex=False)
+    process = start(training.train, tmp_path / "broken", theirs, save_every=100.0)  # only the signal saves
+    for _ in range(21):  # in the second epoch
+        said = ours.recv()
+    os.kill(process.pid, number)
+    while said == "step":
+        said = ours.recv()
+    finish(process, 1)
+    assert re.match(r"Stopped after step \d+ of epoch 2; all is saved in .+ goes on from there", said)
+    finish(start(training.train, tmp_path / "broken"))
+    assert_same_run(tmp_path / "broken", unbroken)
+
+
 def test_a_torn_state_costs_a_step_and_a_warning(tmp_path, unbroken, recwarn):
     for _ in range(2):  # so that two states were saved
         kill(tmp_path / "broken", random.Random())
