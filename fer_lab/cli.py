@@ -362,7 +362,7 @@ def watch(folder: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of 
       fer-lab watch runs/20260131-120000-stn
     """
     from fer_lab.checkpoint import read_card
-    from fer_lab.trainer import Run, epochs_written, in_a_line
+    from fer_lab.run import Run, epochs_written, in_a_line
 
     recipe, shown, over = Run(folder).config["recipe"], 0, False
     while not over:

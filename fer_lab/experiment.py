@@ -20,9 +20,10 @@ from .faceset import FaceSet
 from .models import create, load_model, model_class, zoo_folder, zoo_names
 from .readers import load_dataset
 from .report import Report, evaluate, final_reports
+from .run import Run, differences, epochs_written, new_folder
 from .settings import LabError, Settings, choose_device, short_path, write_atomic
 from .splits import Split, split_for
-from .trainer import Recipe, Run, Trainer, config_of, epochs_written, new_folder, differences
+from .trainer import Recipe, Trainer, config_of
 
 # %% auto #0
 __all__ = ['ExperimentError', 'recipe_for', 'callbacks_for', 'Experiment', 'unfinished', 'train_and_report', 'how_it_computes',

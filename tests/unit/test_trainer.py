@@ -161,20 +161,6 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_weights(tmp_path
 
 
 @pytest.mark.parametrize(
-    "spoil, message",
-    [
-        (lambda f: Split(f, "x", [], range(9), range(9, 20), UNCHECKED), "train side of the split is empty"),
-        (lambda f: Split(f, "x", range(9), [], range(9, 20), UNCHECKED), "val side of the split is empty"),
-        (lambda f: Split(f, "x", range(0, 70, 7), range(71, 90), [], UNCHECKED), "only the class 'anger'"),
-        (lambda f: split(FaceSet("u", f.frames, np.where(np.arange(130) == 3, -1, f.labels), FER7)), "1 unlabelled"),
-    ],
-)
-def test_what_cannot_be_trained_is_refused_before_the_first_step(tmp_path, spoil, message):
-    with pytest.raises(TrainingError, match=message):
-        trainer(tmp_path).fit(spoil(bars()))
-
-
-@pytest.mark.parametrize(
     "wrong, message",
     [
         ({"optimizer": "lion"}, "adamw, adam, sgd"),
