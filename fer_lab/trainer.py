@@ -214,8 +214,9 @@ def _what_broke(self: Trainer, x: torch.Tensor, loss: float) -> str:
     for ear in ears:
         ear.remove()
     first = next((words for words in broken if words.startswith("layer")), (broken or ["the loss itself"])[0])
+    kept = f"The last good weights are in {self.folder}" if self.best["epoch"] else "No epoch was finished before"
     return (f"The loss became {loss} in epoch {self.epoch + 1}, step {self.step + 1}; no number first: {first}. "
-            f"The last good weights are in {self.folder}. Try a smaller lr (now {self.recipe.lr:g}) or clip=1.0.")
+            f"{kept}. Try a smaller lr (now {self.recipe.lr:g}) or clip=1.0.")
 
 # %% ../nbs/library/08_trainer.ipynb #cell-025
 @patch

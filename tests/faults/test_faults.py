@@ -41,7 +41,7 @@ def poison(layer):
 
 @pytest.mark.parametrize("layer, name", [(0, r"layer 0 \(Conv2d\)"), (5, r"layer 5 \(Linear\)")])
 def test_a_loss_that_is_no_number_names_step_and_layer_and_spoils_nothing(tmp_path, layer, name):
-    with pytest.raises(TrainingError, match=rf"nan in epoch 2, step 4; no number first: {name}"):
+    with pytest.raises(TrainingError, match=rf"nan in epoch 2, step 4; no number first: {name}. The last good"):
         trainer(tmp_path, callbacks=[From(2, 4, poison(layer))]).fit(training.split())
     assert Run(tmp_path).card["epoch"] == 1 and len(Run(tmp_path).history) == 1
     assert all(weights.isfinite().all() for weights in load_file(tmp_path / "model.safetensors").values())
@@ -54,7 +54,7 @@ def test_a_gradient_that_is_no_number_is_found_before_the_step(tmp_path):
 
     model = torch.nn.Sequential(*training.network(), Root())
     before = model[5].weight.detach().clone()
-    with pytest.raises(TrainingError, match="step 1; no number first: the gradient of 5.bias"):
+    with pytest.raises(TrainingError, match="step 1; no number first: the gradient of 5.bias. No epoch was"):
         trainer(tmp_path, model).fit(training.split())
     assert torch.equal(model[5].weight, before)
 
