@@ -278,7 +278,7 @@ def _set_chance(self: Trainer, chances: list[dict]) -> None:  # of each process
     for callback, remembered in zip(self._remembering(), chance["callbacks"]):
         callback.load_state_dict(deepcopy(remembered))
 
-
+# %% ../nbs/library/08_trainer.ipynb #96215068
 @patch
 def _save(self: Trainer) -> None:
     "Write down all that the next step depends on."
