@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 # %% auto #0
-__all__ = ['to_float', 'to_uint8', 'Augment', 'draw_numbers', 'augment', 'mixup']
+__all__ = ['FLIPS', 'to_float', 'to_uint8', 'Augment', 'draw_numbers', 'augment', 'mixup']
 
 # %% ../nbs/library/06_augment.ipynb #cell-005
 def to_float(
@@ -48,6 +48,9 @@ class Augment:
         cos, sin = angle.cos() / scale, angle.sin() / scale
         rows = (cos * mirror, -sin, 2 * self.translate * dx, sin * mirror, cos, 2 * self.translate * dy)
         return torch.stack(rows, 1).view(-1, 2, 3)
+
+
+FLIPS = Augment(flip=0.5, rotate=0, translate=0, scale=0, light=0)  # mirror images and nothing else
 
 
 def draw_numbers(n: int, generator: torch.Generator) -> Tensor:

@@ -31,9 +31,9 @@ from .workspace import Written, find_home, package_home, write_lab
 
 # %% auto #0
 __all__ = ['app', 'SETTING', 'Datasets', 'Budgets', 'Views', 'Dataset', 'Budget', 'DataDir', 'Seed', 'Device', 'data_app',
-           'NUMBERS', 'CLOSE', 'out', 'aside', 'complain', 'LabGroup', 'grid', 'settings_command', 'data_list',
-           'data_check', 'data_convert', 'numbers_of', 'report_table', 'choices_of', 'resumable', 'train', 'torchrun',
-           'watch', 'compare', 'evaluate', 'run_command', 'score_lines', 'lab_folder', 'tell_written',
+           'NUMBERS', 'MODELS', 'CLOSE', 'out', 'aside', 'complain', 'LabGroup', 'grid', 'settings_command',
+           'data_list', 'data_check', 'data_convert', 'numbers_of', 'report_table', 'choices_of', 'resumable', 'train',
+           'torchrun', 'watch', 'compare', 'evaluate', 'run_command', 'score_lines', 'lab_folder', 'tell_written',
            'jupyter_command', 'lab_command']
 
 # %% ../nbs/library/22_cli.ipynb #cell-006
@@ -273,10 +273,15 @@ def resumable(again: str):
         signal.signal(signal.SIGTERM, before)
 
 # %% ../nbs/library/22_cli.ipynb #cell-026
+# What can be trained on stills. Written out, because asking the registry would make `--help` wait for PyTorch.
+MODELS = ("alexnet, classic, compact, compact-gru, gcn (--set nodes=found), micro-attention, multiscale, plain, "
+          "resnet18, stn.")
+
+
 @app.command()
 def train(
     ctx: typer.Context,
-    model: Annotated[str, typer.Argument(help="alexnet, multiscale, stn, plain, resnet18.")],
+    model: Annotated[str, typer.Argument(help=MODELS)],
     dataset: Dataset = None, budget: Budget = None, data_dir: DataDir = None, seed: Seed = None, device: Device = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Instead of the recipe's number.")] = None,
     tta: Annotated[Views, typer.Option(help="Test-time augmentation.")] = Views.flip,
@@ -288,6 +293,8 @@ def train(
     out_dir: Annotated[Path | None, typer.Option(
         "--out", help="Folder of the run. Default: the newest unfinished one of the same kind, or a new one.")] = None,
     nproc: Annotated[int, typer.Option(min=1, help="Processes here that share each batch: one a GPU, say.")] = 1,
+    compile: Annotated[bool, typer.Option(
+        "--compile", help="Let torch.compile translate the model first. Needs a C++ compiler.")] = False,
 ) -> None:
     """Train a model by its own recipe, then report on validation and, once, on the test set.
 
@@ -303,7 +310,7 @@ def train(
     if nproc > 1 and "TORCHELASTIC_RUN_ID" not in os.environ:  # torchrun's own processes come by here too
         raise typer.Exit(torchrun(nproc, ctx.meta["words"][1:]))
     _train(model, settings, out_dir, choice or [], epochs=epochs, tta={"flip": "flip"}.get(tta), test=test,
-           skip_faulty=skip_faulty)
+           skip_faulty=skip_faulty, compile=compile)
 
 # %% ../nbs/library/22_cli.ipynb #cell-027
 def torchrun(nproc: int, words: list[str]) -> int:  # exit code
@@ -355,7 +362,7 @@ def watch(folder: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of 
       fer-lab watch runs/20260131-120000-stn
     """
     from fer_lab.checkpoint import read_card
-    from fer_lab.trainer import Run, epochs_written, in_a_line
+    from fer_lab.run import Run, epochs_written, in_a_line
 
     recipe, shown, over = Run(folder).config["recipe"], 0, False
     while not over:

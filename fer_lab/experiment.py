@@ -20,13 +20,14 @@ from .faceset import FaceSet
 from .models import create, load_model, model_class, zoo_folder, zoo_names
 from .readers import load_dataset
 from .report import Report, evaluate, final_reports
+from .run import Run, differences, epochs_written, new_folder
 from .settings import LabError, Settings, choose_device, short_path, write_atomic
 from .splits import Split, split_for
-from .trainer import Recipe, Run, Trainer, config_of, epochs_written, new_folder, differences
+from .trainer import Recipe, Trainer, config_of
 
 # %% auto #0
-__all__ = ['ExperimentError', 'recipe_for', 'callbacks_for', 'Experiment', 'unfinished', 'train_and_report', 'report_run',
-           'figures_of', 'evaluate_saved', 'saved_folder']
+__all__ = ['ExperimentError', 'recipe_for', 'callbacks_for', 'Experiment', 'unfinished', 'train_and_report', 'how_it_computes',
+           'report_run', 'figures_of', 'evaluate_saved', 'saved_folder']
 
 # %% ../nbs/library/20_experiment.ipynb #cell-011
 class ExperimentError(LabError, RuntimeError):
@@ -103,8 +104,9 @@ def train_and_report(
     tta: str | None = "flip",  # test-time augmentation of the reports
     test: bool = True,  # open the test set at the end
     skip_faulty: bool = False,  # leave out files that cannot be used, with a warning
+    compile: bool = False,  # let torch.compile translate the model first; needs a C++ compiler
     progress: bool = True,
-    tell: Callable[[str], None] = lambda words: None,  # gets a line about the run's folder
+    tell: Callable[[str], None] = lambda words: None,  # gets lines about the run's folder and how it computes
     **choices,  # arguments of the paper's recipe function and of the model
 ) -> Experiment | None:  # None in all but the first of several processes
     "Train a model by its recipe, then report on val and, once, on the test set."
@@ -114,17 +116,28 @@ def train_and_report(
     torch.manual_seed(recipe.seed)
     network = create(model, num_classes=len(faces.classes), **arguments)
     callbacks = callbacks_for(model, settings, split.train, **choices)
-    trainer = Trainer(network, recipe, folder, callbacks, settings=settings, progress=progress)
+    trainer = Trainer(network, recipe, folder, callbacks, settings=settings, progress=progress, compile=compile)
+    config, runs = config_of(trainer, split), settings.runs_dir
     if not folder:
-        config, runs = config_of(trainer, split), settings.runs_dir
         trainer.folder = from_first(lambda: unfinished(runs, model, config) or new_folder(runs, model))
     going_on, epoch = state_exists(trainer.folder / "state.pt"), len(epochs_written(trainer.folder))
     if rank() == 0:
         tell((f"going on after epoch {epoch} in " if going_on else "run: ") + short_path(trainer.folder))
+        tell(how_it_computes(Run(trainer.folder).config if going_on else config))
     run = trainer.fit(split)
     if not part():  # of processes that trained together one reports, so that the test set is opened once
         return None
     return Experiment(run, report_run(run, network, split, settings, tta, test))
+
+# %% ../nbs/library/20_experiment.ipynb #420e1c3d
+def how_it_computes(
+    config: dict,  # of a run
+) -> str:
+    "Device, number format and memory layout of a run, each with its reason, and how exactly it repeats."
+    why = config.get("because", {})  # configs of earlier versions say none
+    chosen = [str(config[key]).removeprefix("torch.") + (f" ({why[key]})" if key in why else "")
+              for key in ("device", "precision", "layout")]
+    return f"computes on {', '.join(chosen)}; repeats {config.get('repeats', 'as far as is known')}"
 
 # %% ../nbs/library/20_experiment.ipynb #cell-015
 def report_run(

@@ -29,7 +29,7 @@ from scipy.stats import rankdata
 from scipy.stats import t as student
 from torch import Tensor, nn
 
-from .augment import Augment, to_float
+from .augment import FLIPS, Augment, to_float
 from .explain import NotDefined, attribute, explaining, randomised, similarity, why_not
 from .faceset import FaceSet, LabelSpace
 from .models import create
@@ -42,14 +42,14 @@ from .trainer import Recipe, Trainer
 from .trial import Estimate, _freedom, estimate, holm, parts, people_codes, sums_by_person
 
 # %% auto #0
-__all__ = ['NEIGHBOURS', 'TEN', 'RIVALS', 'CEILINGS', 'RULES', 'BYSTANDERS', 'MARK', 'NEARLY_UPRIGHT', 'NETWORKS', 'FLIPS',
-           'EXAMINED', 'TESTED', 'RECORD', 'FULL', 'SANE', 'RelianceError', 'Variants', 'variants', 'target_scores',
-           'reliance', 'shapley', 'energies', 'kendall', 'spearman', 'unsigned', 'deletion_curve', 'extreme_areas',
-           'deletion', 'best_order', 'marks', 'baselines', 'dice', 'map_of', 'oracle', 'deletion_oracle', 'greyed',
-           'imputed', 'pixel_deletion', 'painted_over', 'Exam', 'examine', 'stamped', 'RuleFaces', 'rule_faces',
-           'heat_share', 'rule_shares', 'rule_reliance', 'follow', 'Setup', 'trained', 'drawn', 'expression_faces',
-           'rule_networks', 'Plan', 'packed', 'unpacked', 'Record', 'run_plan', 'finished', 'record', 'records',
-           'load_reliance', 'in_words', 'networks_needed', 'sane', 'verdict']
+__all__ = ['NEIGHBOURS', 'TEN', 'RIVALS', 'CEILINGS', 'RULES', 'BYSTANDERS', 'MARK', 'NEARLY_UPRIGHT', 'NETWORKS', 'EXAMINED',
+           'TESTED', 'RECORD', 'FULL', 'SANE', 'RelianceError', 'Variants', 'variants', 'target_scores', 'reliance',
+           'shapley', 'energies', 'kendall', 'spearman', 'unsigned', 'deletion_curve', 'extreme_areas', 'deletion',
+           'best_order', 'marks', 'baselines', 'dice', 'map_of', 'oracle', 'deletion_oracle', 'greyed', 'imputed',
+           'pixel_deletion', 'painted_over', 'Exam', 'examine', 'stamped', 'RuleFaces', 'rule_faces', 'heat_share',
+           'rule_shares', 'rule_reliance', 'follow', 'Setup', 'trained', 'drawn', 'expression_faces', 'rule_networks',
+           'Plan', 'packed', 'unpacked', 'Record', 'run_plan', 'finished', 'record', 'records', 'load_reliance',
+           'in_words', 'networks_needed', 'sane', 'verdict']
 
 # %% ../nbs/library/27_reliance.ipynb #5db52c46
 class RelianceError(LabError, ValueError):
@@ -545,7 +545,6 @@ NETWORKS = {  # name in the registry -> setup
     "gcn": Setup({"dropout": 0.2}, 4e-3, 2, "high"),
     "resnet18": Setup({}),  # 313 million multiplications a face: for the full budget only
 }
-FLIPS = Augment(flip=0.5, rotate=0, translate=0, scale=0, light=0)
 
 
 def trained(

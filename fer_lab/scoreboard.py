@@ -19,7 +19,7 @@ from .figures import curves
 from .pages import SCRIPT, figure_html, plotly_file
 from .report import ReportError
 from .settings import LabError, write_atomic
-from .trainer import Run
+from .run import Run
 from .trial import ASLEEP, TrialRecord, findings, load_record
 
 # %% auto #0

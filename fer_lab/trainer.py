@@ -5,7 +5,6 @@
 # %% ../nbs/library/08_trainer.ipynb #cell-003
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import random
@@ -15,34 +14,31 @@ import threading
 import time
 import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
 import torch.nn.functional as F
 from fastcore.basics import patch
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
 
 # %% auto #0
-__all__ = ['OPTIMIZERS', 'SCHEDULES', 'PLACE', 'REPEATS', 'SAME', 'Recipe', 'TrainingError', 'epochs_written', 'Run', 'Trainer',
-           'new_folder', 'writing', 'Stopped', 'in_a_line', 'alone', 'config_of', 'differences']
+__all__ = ['OPTIMIZERS', 'SCHEDULES', 'PLACE', 'REPEATS', 'Recipe', 'Trainer', 'Stopped', 'config_of']
 
 # %% ../nbs/library/08_trainer.ipynb #be672c5b
 from .augment import Augment, augment, draw_numbers, mixup, to_float
-from .checkpoint import load_state, load_weights, random_states, read_card, save_state, save_weights
-from .checkpoint import set_random_states, state_exists
+from .checkpoint import load_state, load_weights, random_states, save_state, save_weights, set_random_states
+from .checkpoint import state_exists
 from .distributed import add_up, from_first, gather, processes, rank, same_weights, share_of
 from .faceset import FaceSet
 from .report import Report, environment, predict
-from .settings import LabError, Settings, choose_device, choose_layout, choose_precision, load_settings
+from .run import Run, TrainingError, alone, differences, epochs_written, in_a_line, new_folder, owner, writing
+from .settings import Settings, choose_device, choose_layout, choose_precision, load_settings
 from .settings import write_atomic
 from .splits import Split
 
@@ -69,10 +65,6 @@ class Recipe:
         _check_recipe(self)
 
 # %% ../nbs/library/08_trainer.ipynb #cell-012
-class TrainingError(LabError, RuntimeError):
-    "A training that cannot start, or cannot go on."
-
-
 OPTIMIZERS = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam,
               "sgd": partial(torch.optim.SGD, momentum=0.9, nesterov=True)}
 SCHEDULES = {"onecycle": torch.optim.lr_scheduler.OneCycleLR,
@@ -87,48 +79,6 @@ def _check_recipe(recipe: Recipe) -> None:
     for key in ("epochs", "batch", "lr"):
         if not getattr(recipe, key) > 0:
             raise TrainingError(f"Recipe: {key} must be above 0; got {getattr(recipe, key)!r}.")
-
-# %% ../nbs/library/08_trainer.ipynb #cell-015
-def epochs_written(folder: Path) -> list[dict]:  # a dict an epoch
-    "The lines of metrics.jsonl; one that a kill tore off is left out."
-    path, epochs = folder / "metrics.jsonl", []
-    for line in path.read_text().splitlines() if path.exists() else []:
-        with suppress(json.JSONDecodeError):
-            epochs.append(json.loads(line))
-    return epochs
-
-
-@dataclass(frozen=True)
-class Run:
-    "The folder of a training, and what can be read from it."
-    folder: Path
-
-    @property
-    def history(self) -> pd.DataFrame:
-        "One row an epoch: lr, loss, val_loss, val_war, val_uar, images_per_s, seconds."
-        return pd.DataFrame(epochs_written(self.folder))
-
-    @property
-    def config(self) -> dict:
-        return json.loads((self.folder / "config.json").read_text())
-
-    @property
-    def card(self) -> dict:
-        "What the kept weights are, and how good on val."
-        return read_card(self.folder)
-
-    def _repr_html_(self) -> str:
-        return _run_html(self)
-
-# %% ../nbs/library/08_trainer.ipynb #cell-016
-def _run_html(run: Run) -> str:
-    card, history = run.card, run.history
-    facts = {"model": card["model"]["class"], "best epoch": f"{card['epoch']} of {len(history)}",
-             "validation accuracy (WAR)": f"{card['val']['war']:.1%}",
-             "validation mean recall (UAR)": f"{card['val']['uar']:.1%}",
-             "split": f"{card['protocol']} ({card['split']})",
-             "time": f"{history['seconds'].sum():.0f} s", "folder": run.folder.name}
-    return pd.DataFrame({"": facts}).to_html(header=False)
 
 # %% ../nbs/library/08_trainer.ipynb #cell-018
 class Trainer:
@@ -148,20 +98,14 @@ class Trainer:
         settings = settings or load_settings()
         self.model, self.recipe, self.callbacks, self.progress = model, recipe, list(callbacks), progress
         self.save_every, self.compile, self.threads = save_every, compile, torch.get_num_threads()
-        self.device = choose_device(settings).value
-        self.precision = choose_precision(settings, self.device).value
-        self.layout = choose_layout(self.device).value
+        self.device, on = choose_device(settings)
+        self.precision, digits = choose_precision(settings, self.device)
+        self.layout, order = choose_layout(self.device)
+        self.because = {"device": on, "precision": digits, "layout": order}
         self.folder = Path(folder or from_first(lambda: new_folder(settings.runs_dir, type(model).__name__)))
         self.epoch, self.step, self.parts, self.best = 0, 0, 1, {"epoch": 0, "score": -math.inf}
 
 # %% ../nbs/library/08_trainer.ipynb #cell-019
-def new_folder(runs: Path, name: str) -> Path:
-    "A folder for a run that does not exist yet, named after the time and the model."
-    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-    folders = (runs / f"{stamp}-{name}{suffix}" for suffix in ("", *(f"-{i}" for i in range(2, 1000))))
-    return next(folder for folder in folders if not folder.exists())
-
-
 @patch
 def _call(self: Trainer, moment: str) -> None:
     "Tell every callback that has something to do at this moment."
@@ -250,7 +194,8 @@ def _gradients(self: Trainer, x: torch.Tensor, y: torch.Tensor, batch: int) -> f
     self.parts *= 2
     warnings.warn(f"Out of memory: each batch is now computed in {self.parts} parts.", stacklevel=2)
     self.config["parts"] = self.parts
-    write_atomic(self.folder / "config.json", json.dumps(self.config, indent=1))
+    if rank() == 0:
+        write_atomic(self.folder / "config.json", json.dumps(self.config, indent=1))
     return self._gradients(x, y, batch)
 
 # %% ../nbs/library/08_trainer.ipynb #7228d2e0
@@ -269,8 +214,9 @@ def _what_broke(self: Trainer, x: torch.Tensor, loss: float) -> str:
     for ear in ears:
         ear.remove()
     first = next((words for words in broken if words.startswith("layer")), (broken or ["the loss itself"])[0])
+    kept = f"The last good weights are in {self.folder}" if self.best["epoch"] else "No epoch was finished before"
     return (f"The loss became {loss} in epoch {self.epoch + 1}, step {self.step + 1}; no number first: {first}. "
-            f"The last good weights are in {self.folder}. Try a smaller lr (now {self.recipe.lr:g}) or clip=1.0.")
+            f"{kept}. Try a smaller lr (now {self.recipe.lr:g}) or clip=1.0.")
 
 # %% ../nbs/library/08_trainer.ipynb #cell-025
 @patch
@@ -306,18 +252,15 @@ def _keep(self: Trainer, line: dict) -> None:
     from_first(write)
     self._save()
 
-
-@contextmanager
-def writing(folder: Path) -> Iterator[None]:
-    "A full disk is answered with a sentence."
-    try:
-        yield
-    except OSError as error:
-        raise TrainingError(f"{folder} cannot be written ({error.strerror}). What was saved before is untouched: make "
-                            "room, and start the same training again to go on.") from None
-
 # %% ../nbs/library/08_trainer.ipynb #cell-027
 PLACE = ("epoch", "step", "lr", "total", "seen", "pool", "best")  # where a training stands, besides tensors and chance
+
+
+@patch
+def _learning(self: Trainer) -> dict:
+    "What a step changes."
+    parts = {"model": self.model, "average": self.average, "optimizer": self.optimizer, "schedule": self.schedule}
+    return {name: part for name, part in parts.items() if part is not None}
 
 
 @patch
@@ -335,7 +278,7 @@ def _set_chance(self: Trainer, chances: list[dict]) -> None:  # of each process
     for callback, remembered in zip(self._remembering(), chance["callbacks"]):
         callback.load_state_dict(deepcopy(remembered))
 
-
+# %% ../nbs/library/08_trainer.ipynb #96215068
 @patch
 def _save(self: Trainer) -> None:
     "Write down all that the next step depends on."
@@ -343,12 +286,11 @@ def _save(self: Trainer) -> None:
     start = gather(self.start) if self.step else now
 
     def write():
-        state = {"model": self.model.state_dict(), "average": self.average.state_dict() if self.average else {},
-                 "optimizer": self.optimizer.state_dict(), "schedule": self.schedule.state_dict(),
+        state = {**{key: part.state_dict() for key, part in self._learning().items()},
                  **{key: getattr(self, key) for key in PLACE}, "spent": time.perf_counter() - self.clock,
                  "start": start, "now": now}
         with writing(self.folder):
-            save_state(self.folder / "state.pt", state, _owner(self.config))
+            save_state(self.folder / "state.pt", state, owner(self.config))
 
     from_first(write)
     self.due = time.monotonic() + max(self.save_every, 50 * (time.monotonic() - begun))
@@ -357,11 +299,8 @@ def _save(self: Trainer) -> None:
 @patch
 def _restore(self: Trainer, state: dict) -> None:
     "Go back to a saved state."
-    self.model.load_state_dict(state["model"])
-    if self.average:
-        self.average.load_state_dict(state["average"])
-    self.optimizer.load_state_dict(state["optimizer"])
-    self.schedule.load_state_dict(state["schedule"])
+    for name, part in self._learning().items():
+        part.load_state_dict(state[name])
     for key in PLACE:
         setattr(self, key, state[key])
     self.clock = time.perf_counter() - state["spent"]
@@ -430,29 +369,6 @@ def _all_epochs(self: Trainer) -> None:
             if plain:
                 print(in_a_line(self.line, epochs), file=sys.stderr, flush=True)
         self._call("on_fit_end")
-
-# %% ../nbs/library/08_trainer.ipynb #4238f64b
-def in_a_line(line: dict, epochs: int) -> str:
-    "An epoch as a log or a terminal shows it."
-    left = (epochs - line["epoch"]) * line["seconds"]
-    return (f"epoch {line['epoch']}/{epochs}  loss {line['loss']:.3f}  val WAR {line['val_war']:.1%}  "
-            f"UAR {line['val_uar']:.1%}  {line['images_per_s']:,.0f} images/s  "
-            f"{f'{left / 60:.0f} min' if left > 90 else f'{left:.0f} s'} left")
-
-# %% ../nbs/library/08_trainer.ipynb #89b9b956
-@contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    "Nobody else trains in this folder meanwhile."
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / "run.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise TrainingError(f"Another process is training in {folder}. Wait for it, or give another folder.") from None
-    try:
-        yield
-    finally:
-        lock.release()
 
 # %% ../nbs/library/08_trainer.ipynb #cell-030
 @patch
@@ -550,29 +466,18 @@ def config_of(trainer: Trainer, split: Split) -> dict:
     told = [callback.config for callback in trainer.callbacks if hasattr(callback, "config")]
     return {"model": {"class": f"{type(model).__module__}:{type(model).__qualname__}",
                       "config": getattr(model, "config", {})},
-            "input": {"shape": list(faces.shape), "range": "uint8 / 127.5 - 1", "mean": 0.5, "std": 0.5},
+            "input": {"shape": list(split.train.batch([0]).shape[1:]),  # of clips [T, C, H, W]
+                      "range": "uint8 / 127.5 - 1", "mean": 0.5, "std": 0.5},
             "label_space": faces.space.name, "classes": list(faces.classes),
             "recipe": asdict(recipe), "selection": f"best val {recipe.select.upper()} of {recipe.epochs} epochs",
             "faces": faces.name, "faces_fingerprint": faces.fingerprint,
             "protocol": split.protocol, "split": split.fingerprint, "device": str(trainer.device),
-            "precision": trainer.precision, "layout": str(trainer.layout), "threads": trainer.threads,
-            "compile": trainer.compile, "parts": trainer.parts, "processes": processes(),
+            "precision": trainer.precision, "layout": str(trainer.layout), "because": trainer.because,
+            "threads": trainer.threads, "compile": trainer.compile, "parts": trainer.parts, "processes": processes(),
             "repeats": REPEATS[trainer.device.type == "cpu"],
             "environment": environment(), **({"callbacks": told} if told else {})}
 
 # %% ../nbs/library/08_trainer.ipynb #1b11a185
-SAME = ("model", "recipe", "split", "classes", "callbacks")  # what must not differ between a run and its continuation
-
-
-def differences(before: dict, config: dict) -> list[str]:  # keys of SAME
-    "In what a run's config.json differs from what is asked now."
-    return [key for key in SAME if before.get(key) != json.loads(json.dumps(config.get(key)))]
-
-
-def _owner(config: dict) -> str:
-    return hashlib.sha256(json.dumps({key: config.get(key) for key in SAME}, sort_keys=True).encode()).hexdigest()
-
-
 @patch
 def _found(self: Trainer) -> tuple[dict, dict | None]:
     "The config and the saved state of this run in the folder, if it was begun there before; else what is asked now."
@@ -586,7 +491,7 @@ def _found(self: Trainer) -> tuple[dict, dict | None]:
     if changed:
         raise TrainingError(f"{self.folder} holds another run: {', '.join(changed)} differ(s) from what is asked now. "
                             "Give another folder, or delete this one.")
-    state = load_state(self.folder / "state.pt", _owner(before))
+    state = load_state(self.folder / "state.pt", owner(before))
     lines = [json.dumps(line) + "\n" for line in epochs_written(self.folder) if line["epoch"] <= state["epoch"]]
     write_atomic(self.folder / "metrics.jsonl", "".join(lines))  # lines of an epoch that is computed again go
     return before, state

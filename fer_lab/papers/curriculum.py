@@ -33,7 +33,7 @@ from fastcore.basics import patch
 from sklearn.model_selection import StratifiedGroupKFold
 from torch import Tensor, nn
 
-from ..augment import Augment, to_float
+from ..augment import FLIPS, Augment, to_float
 from ..exercise import Exercise, Slip
 from ..faceset import FER7, FaceSet
 from ..figures import colours_of
@@ -191,7 +191,7 @@ def folds_apart(faces: FaceSet, k: int, seed: int) -> list[tuple[np.ndarray, np.
 # %% ../../nbs/papers/01_curriculum.ipynb #5b150e9b
 SMALL = {"init": "quiet", "dropout": 0.1, "widths": [width // 2 for width in WIDTHS], "hidden": 128}  # half as wide
 LEARNING = {"batch": 16, "lr": 1e-3, "schedule": "constant",
-            "augment": Augment(flip=0.5, rotate=0, translate=0, scale=0, light=0)}
+            "augment": FLIPS}
 
 
 def earlier_model(num_classes: int) -> nn.Module:

@@ -21,7 +21,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from ..augment import Augment, to_float
+from ..augment import FLIPS, Augment, to_float
 from ..exercise import Exercise, Slip
 from ..explain import capture
 from ..faceset import FaceSet
@@ -415,8 +415,7 @@ class PartsTrial:
 
     def __call__(self, contestant: str, seed: int) -> dict[str, Report]:
         split, details = self.seen or every_seventh(self.faces(seed)), self.plan.details
-        flips = Augment(flip=0.5, rotate=0, translate=0, scale=0, light=0)
-        recipe = Recipe(details["epochs"], details["batch"], details["lr"], augment=flips, seed=seed)
+        recipe = Recipe(details["epochs"], details["batch"], details["lr"], augment=FLIPS, seed=seed)
         model = CONTESTANTS[contestant]()
         with TemporaryDirectory() as folder:
             Trainer(model, recipe, folder, settings=self.settings, progress=False).fit(split)

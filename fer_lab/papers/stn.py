@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..augment import Augment, to_float
+from ..augment import FLIPS, Augment, to_float
 from ..exercise import Exercise, Slip
 from ..faceset import FaceSet
 from ..models import ModelError, SmallResNet18, plain_stack_like
@@ -348,8 +348,7 @@ class JitterTrial:
 
     def recipe(self, seed: int) -> Recipe:
         details = self.plan.details
-        flips = Augment(flip=0.5, rotate=0, translate=0, scale=0, light=0)  # no jitter beyond that of the faces
-        return Recipe(details["epochs"], details["batch"], details["lr"], augment=flips, seed=seed)
+        return Recipe(details["epochs"], details["batch"], details["lr"], augment=FLIPS, seed=seed)  # the faces jitter
 
     def __call__(self, contestant: str, seed: int) -> dict[str, Report]:
         faces = self.draw(self.plan.details["training faces"], 1000 + seed, "wild heads")

@@ -63,7 +63,8 @@ class Die:
 def all_of(out):
     found = {"processes": processes(), "counted": counted()}
     found["exact"] = trained(out / "exact", norm=False)
-    found["norm"] = trained(out / "norm", norm=True, mixup=0.2, batch=32)  # the last 2 are for one process
+    found["norm"] = trained(out / "norm", norm=True)
+    found["mixup"] = trained(out / "mixup", norm=True, mixup=0.2, batch=32)  # the last 2 are for one process
     if rank() == 0:
         (out / "found.json").write_text(json.dumps(found))
 

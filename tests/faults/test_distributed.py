@@ -57,9 +57,10 @@ def test_float64_weights_agree_after_twenty_steps(found, count):
 
 
 @pytest.mark.parametrize("count", [2, 3])
-def test_with_batch_norm_they_differ_and_stay_alike(found, count):
-    largest = difference(found, "norm", count)
-    print(f"1 and {count} processes, with batch norm: {largest:.1e}")
+@pytest.mark.parametrize("what", ["norm", "mixup"])
+def test_with_batch_norm_or_mixup_they_differ_and_stay_alike(found, what, count):
+    largest = difference(found, what, count)
+    print(f"1 and {count} processes, with batch norm{' and mixup' if what == 'mixup' else ''}: {largest:.1e}")
     assert 1e-6 < largest < 1
 
 

@@ -5,11 +5,15 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from fer_lab.trainer import Run, Trainer, TrainingError
+from fer_lab.run import Run, TrainingError
+from fer_lab.settings import LabError
+from fer_lab.splits import Split
+from fer_lab.trainer import Trainer
 
 sys.path.insert(0, str(Path(__file__).parent))
 import training
@@ -37,7 +41,7 @@ def poison(layer):
 
 @pytest.mark.parametrize("layer, name", [(0, r"layer 0 \(Conv2d\)"), (5, r"layer 5 \(Linear\)")])
 def test_a_loss_that_is_no_number_names_step_and_layer_and_spoils_nothing(tmp_path, layer, name):
-    with pytest.raises(TrainingError, match=rf"nan in epoch 2, step 4; no number first: {name}"):
+    with pytest.raises(TrainingError, match=rf"nan in epoch 2, step 4; no number first: {name}. The last good"):
         trainer(tmp_path, callbacks=[From(2, 4, poison(layer))]).fit(training.split())
     assert Run(tmp_path).card["epoch"] == 1 and len(Run(tmp_path).history) == 1
     assert all(weights.isfinite().all() for weights in load_file(tmp_path / "model.safetensors").values())
@@ -50,7 +54,7 @@ def test_a_gradient_that_is_no_number_is_found_before_the_step(tmp_path):
 
     model = torch.nn.Sequential(*training.network(), Root())
     before = model[5].weight.detach().clone()
-    with pytest.raises(TrainingError, match="step 1; no number first: the gradient of 5.bias"):
+    with pytest.raises(TrainingError, match="step 1; no number first: the gradient of 5.bias. No epoch was"):
         trainer(tmp_path, model).fit(training.split())
     assert torch.equal(model[5].weight, before)
 
@@ -94,6 +98,24 @@ def test_labels_that_the_model_cannot_give_are_refused_before_the_first_step(tmp
     model = torch.nn.Sequential(*training.network()[:5], torch.nn.Linear(576, 5))
     with pytest.raises(TrainingError, match="gives 5 numbers a face, the faces have 7 classes"):
         trainer(tmp_path, model).fit(training.split())
+
+
+def sides(faces, train, val):
+    return Split(faces, "by hand", train, val, [], {"identical image": "not the question here"})
+
+
+@pytest.mark.parametrize("spoil, message", [
+    (lambda f: sides(f, [], range(9)), "train side of the split is empty"),
+    (lambda f: sides(f, range(9), []), "val side of the split is empty"),
+    (lambda f: sides(f, range(0, 70, 7), range(71, 90)), "only the class 'anger'"),
+    (lambda f: sides(replace(f, labels=np.where(f.labels == 3, -1, f.labels)), range(9), range(9, 20)), "1 unlabelled"),
+    (lambda f: sides(replace(f, labels=np.where(f.labels == 3, 7, f.labels)), range(9), range(9, 20)),
+     r"labels must be -1 \(unlabelled\) to 6 for fer7; got 0\.\.7"),
+], ids=["no train", "no val", "one class", "unlabelled", "outside the classes"])
+def test_what_cannot_be_learnt_from_is_refused_before_the_first_step(tmp_path, spoil, message):
+    with pytest.raises(LabError, match=message):
+        trainer(tmp_path).fit(spoil(training.bars()))
+    assert not (tmp_path / "config.json").exists()
 
 
 def test_choices_of_a_run_are_taken_again_when_it_goes_on(tmp_path):

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from fer_lab.checkpoint import load_state
-from fer_lab.trainer import Run, _owner
+from fer_lab.run import Run, owner
 
 sys.path.insert(0, str(Path(__file__).parent))
 import training
@@ -42,7 +42,7 @@ def told(folder):
     "Weights, what training ended with, and the curves: all that two runs can be compared by."
     config = json.loads((folder / "config.json").read_text())
     history = Run(folder).history.drop(columns=["images_per_s", "seconds"])
-    return (folder / "model.safetensors").read_bytes(), load_state(folder / "state.pt", _owner(config)), history
+    return (folder / "model.safetensors").read_bytes(), load_state(folder / "state.pt", owner(config)), history
 
 
 def assert_same(one, other, place="state"):
@@ -94,8 +94,23 @@ def test_killed_twenty_times_in_a_row_equals_unbroken(tmp_path, unbroken):
     dice = random.Random()
     for _ in range(20):
         kill(tmp_path / "broken", dice)
-    done = load_state(tmp_path / "broken" / "state.pt", _owner(Run(tmp_path / "broken").config))
+    done = load_state(tmp_path / "broken" / "state.pt", owner(Run(tmp_path / "broken").config))
     assert 20 <= 17 * done["epoch"] + done["step"] < 68  # it got on at every kill, and was not yet done
+    finish(start(training.train, tmp_path / "broken"))
+    assert_same_run(tmp_path / "broken", unbroken)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
+def test_a_signal_saves_first_and_says_how_to_go_on(tmp_path, unbroken, number):
+    ours, theirs = FORKS.Pipe(duplex=False)
+    process = start(training.train, tmp_path / "broken", theirs, save_every=100.0)  # only the signal saves
+    for _ in range(21):  # in the second epoch
+        said = ours.recv()
+    os.kill(process.pid, number)
+    while said == "step":
+        said = ours.recv()
+    finish(process, 1)
+    assert re.match(r"Stopped after step \d+ of epoch 2; all is saved in .+ goes on from there", said)
     finish(start(training.train, tmp_path / "broken"))
     assert_same_run(tmp_path / "broken", unbroken)
 

@@ -13,7 +13,7 @@ from fer_lab.augment import Augment
 from fer_lab.faceset import FER7, FaceSet
 from fer_lab.settings import LabError, load_settings
 from fer_lab.splits import Split
-from fer_lab.trainer import Recipe, Trainer
+from fer_lab.trainer import Recipe, Stopped, Trainer
 
 SETTINGS = load_settings(device="cpu", precision="fp32")
 RECIPE = Recipe(epochs=4, batch=8, lr=0.01, ema=0.9, mixup=0.4, label_smoothing=0.1, augment=Augment(erase=0.3), seed=3)
@@ -65,7 +65,7 @@ class Chancy:
 
 
 def train(folder, pipe=None, save_every=0.0, largest_file=None, **recipe):
-    "A training, in a process of its own; tells every step, and the lab's own complaint if it ends with one."
+    "A training, in a process of its own; tells every step, and what was said if it ended before its time."
     if largest_file:
         import resource
 
@@ -75,7 +75,7 @@ def train(folder, pipe=None, save_every=0.0, largest_file=None, **recipe):
         trainer = Trainer(network(), replace(RECIPE, **recipe), folder, [Chancy(tell)], settings=SETTINGS,
                           progress=False, save_every=save_every)  # fmt: skip
         trainer.fit(split())
-    except LabError as error:
+    except (LabError, Stopped) as error:
         pipe.send(str(error))
         sys.exit(1)
 

@@ -15,12 +15,18 @@ from pathlib import Path
 import nbformat
 import numpy as np
 import pytest
+import torch
 import typer
 from typer.testing import CliRunner
 
 import fer_lab
 from fer_lab import cli
-from fer_lab.report import Report
+from fer_lab.augment import to_float
+from fer_lab.experiment import recipe_for
+from fer_lab.models import create, names
+from fer_lab.report import Report, predict
+from fer_lab.settings import LabError, load_settings
+from fer_lab.synthetic import synthetic_faces
 from fer_lab.workspace import MANIFEST
 
 ROOT = Path(__file__).parents[2]
@@ -55,8 +61,8 @@ def test_help_and_version_do_not_wait_for_pytorch():
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, encoding="utf-8")
     assert done.returncode == 0, done.stderr
     assert f"fer_lab {fer_lab.__version__}" in done.stdout and "Examples" in done.stdout
-    for command in ("lab", "run", "train", "watch", "evaluate", "data", "settings"):
-        assert command in done.stdout
+    for command in ("lab", "run", "train", "watch", "evaluate", "data", "settings", *cli.MODELS[:-1].split(", ")):
+        assert re.sub(r"\W+", "", command) in re.sub(r"\W+", "", done.stdout)  # wherever the lines break
 
 
 def test_settings_are_shown_with_their_origin_and_reasons(tmp_path):
@@ -105,6 +111,34 @@ def test_the_system_says_no_in_one_line(says, tmp_path):
     (tmp_path / "runs").write_text("a file where the folder should be")
     done = says("train", "plain", "--epochs", "1")
     assert done.exit_code == 1 and TRACEBACK not in done.output and "runs" in done.stderr.splitlines()[-1]
+
+
+def test_help_names_every_model_that_can_be_trained_on_stills():
+    """Those of the registry that take a drawn face as their recipe builds them; all others complain first."""
+    settings = load_settings(dataset="synthetic", budget="smoke", device="cpu")
+    faces = synthetic_faces(2, size=48, seed=0)
+    told = dict(re.findall(r"([\w-]+)(?: \(--set (\w+=\w+)\))?", cli.MODELS))
+    for name in names():
+        for words in ([], [told[name]] if told.get(name) else []):
+            choices = cli.choices_of(words)
+            model = create(name, **recipe_for(name, settings, **choices)[0])
+            if name in told and words == [told[name]][: bool(told[name])]:
+                answers = model(to_float(faces.batch()))
+                assert answers.shape == (2, 7) and answers.requires_grad, name
+            else:
+                with pytest.raises(LabError):
+                    predict(model, faces)
+    assert set(told) <= set(names())
+
+
+def test_training_says_how_it_computes_and_compiles_if_asked(says, tmp_path, monkeypatch):
+    compiled = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self: compiled.append(type(self).__name__))
+    done = says("train", "plain", "--compile", "--no-test", "--out", tmp_path / "run")
+    assert done.exit_code == 0, done.output
+    assert compiled == ["PlainStack"] and json.loads((tmp_path / "run" / "config.json").read_text())["compile"] is True
+    assert re.search(r"computes on cpu \(asked for\), (fp32|bf16) \(auto: this CPU has .+\), "
+                     r"channels_last \(cpu: .+\); repeats to the last bit", done.stderr)
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,14 @@ import json
 
 import pytest
 
-from fer_lab.experiment import ExperimentError, evaluate_saved, recipe_for, saved_folder, train_and_report
+from fer_lab.experiment import (
+    ExperimentError,
+    evaluate_saved,
+    how_it_computes,
+    recipe_for,
+    saved_folder,
+    train_and_report,
+)
 from fer_lab.models import zoo_names
 from fer_lab.report import load_report
 from fer_lab.settings import load_settings
@@ -67,6 +74,13 @@ def test_a_card_of_other_faces_is_refused(finished, settings, tmp_path, change, 
 def test_an_unknown_name_says_what_there_is(settings):
     with pytest.raises(ExperimentError, match="neither a trained model"):
         evaluate_saved("no-such-model", settings)
+
+
+def test_how_a_run_computes_is_told_with_reasons_and_of_older_configs_without():
+    config = {"device": "cpu", "precision": "fp32", "layout": "torch.channels_last"}
+    assert how_it_computes(config) == "computes on cpu, fp32, channels_last; repeats as far as is known"
+    told = how_it_computes(config | {"because": {"device": "asked for"}, "repeats": "nearly: an accelerator"})
+    assert told == "computes on cpu (asked for), fp32, channels_last; repeats nearly: an accelerator"
 
 
 def test_recipes_come_from_the_paper_or_are_plain(settings):

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from fer_lab.augment import Augment
-from fer_lab.faceset import FER7, FaceSet
+from fer_lab.faceset import FER7, FaceSet, FaceSetError
+from fer_lab.models import create, load_model
 from fer_lab.report import evaluate
 from fer_lab.settings import load_settings
 from fer_lab.splits import Split
@@ -160,20 +161,6 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_weights(tmp_path
 
 
 @pytest.mark.parametrize(
-    "spoil, message",
-    [
-        (lambda f: Split(f, "x", [], range(9), range(9, 20), UNCHECKED), "train side of the split is empty"),
-        (lambda f: Split(f, "x", range(9), [], range(9, 20), UNCHECKED), "val side of the split is empty"),
-        (lambda f: Split(f, "x", range(0, 70, 7), range(71, 90), [], UNCHECKED), "only the class 'anger'"),
-        (lambda f: split(FaceSet("u", f.frames, np.where(np.arange(130) == 3, -1, f.labels), FER7)), "1 unlabelled"),
-    ],
-)
-def test_what_cannot_be_trained_is_refused_before_the_first_step(tmp_path, spoil, message):
-    with pytest.raises(TrainingError, match=message):
-        trainer(tmp_path).fit(spoil(bars()))
-
-
-@pytest.mark.parametrize(
     "wrong, message",
     [
         ({"optimizer": "lion"}, "adamw, adam, sgd"),
@@ -220,3 +207,30 @@ def test_clips_of_one_length_train_like_stills(tmp_path):
     still = trainer(tmp_path / "a", recipe=RECIPE).fit(split(faces))
     moving = trainer(tmp_path / "b", model=Mean(), recipe=RECIPE).fit(split(clips))
     assert moving.card["val"]["war"] > 0.9 and still.card["val"]["war"] > 0.9
+    assert moving.card["input"]["shape"] == [2, 1, 14, 14] and still.card["input"]["shape"] == [1, 14, 14]
+
+
+def test_a_model_of_clips_comes_back_and_its_card_says_how_long_they_are(tmp_path):
+    faces = bars()
+    clips = replace(faces, spans=None).moments(np.zeros((len(faces), 3), int))
+    model = create("compact-gru", widths=(4, 4), hidden=8, size=14)
+    trainer(tmp_path, model, replace(RECIPE, epochs=1)).fit(split(clips))
+    again, card = load_model(tmp_path)
+    assert card["input"]["shape"] == [3, 1, 14, 14]
+    clip = torch.rand(2, *card["input"]["shape"])
+    assert torch.equal(again(clip), model.eval()(clip))
+
+
+def test_clips_of_different_lengths_are_refused_before_the_first_step(tmp_path):
+    faces = bars()
+    start = np.arange(129)
+    clips = replace(faces.subset(start), spans=np.stack([start, start + 1 + start % 2], 1))
+    with pytest.raises(FaceSetError, match="moments"):
+        trainer(tmp_path).fit(split(clips))
+    assert not (tmp_path / "config.json").exists()
+
+
+def test_the_card_says_why_device_precision_and_layout_were_chosen(tmp_path):
+    config = trainer(tmp_path, recipe=replace(RECIPE, epochs=1)).fit(split()).config
+    assert config["because"]["device"] == config["because"]["precision"] == "asked for"
+    assert config["because"]["layout"].startswith("cpu: ")
