@@ -634,7 +634,7 @@ def test_parts_learn_what_the_three_moments_say_and_nothing_else_moves():
     torch.manual_seed(0)
     model = MGLN(2, **{**TINY, "norm": "batch", "last": "none"})
     before = copy.deepcopy(model.state_dict())
-    teach_parts(model, seen, labels, 12, batch=14)
+    teach_parts(model, seen, labels, 40, batch=28)
     with torch.no_grad():
         answers = parts_say(model, seen).argmax(1).numpy()
         blind = parts_say(model, time_stands(seen)).argmax(1).numpy()
