@@ -10,7 +10,7 @@ __all__ = ['READERS', 'LIGHTS', 'STUDIO', 'SMALL', 'GATES', 'SPACES_OF', 'MATTER
            'NewLight', 'drawn_clips', 'synthetic_recipe', 'fer2013_recipe', 'train_frames', 'told_frames', 'tabled',
            'train_reader', 'read_all', 'read_along', 'ribbon_traces', 'ribbons', 'drawn_domains', 'domains_plan',
            'DomainTrial', 'report_of', 'reading_plan', 'shuffled', 'ReadingTrial', 'answers_by', 'trial_of',
-           'at_chance', 'against_frame', 'beats_frame']
+           'who_guesses', 'beats_frame']
 
 # %% ../../nbs/papers/03_compact.ipynb #78929064
 from collections import OrderedDict
@@ -42,7 +42,7 @@ from ..settings import Settings
 from ..splits import Split, every_seventh
 from ..synthetic import Pose, sample_params, synthetic_faces
 from ..trainer import Recipe, Trainer
-from ..trial import Finding, Trial, TrialRecord, points, record_all
+from ..trial import Finding, Trial, record_all
 
 # %% ../../nbs/papers/03_compact.ipynb #a206cd05
 def prepared(
@@ -579,7 +579,7 @@ def domains_plan(
                "common-6", "light": asdict(LightAugment())}
     return Trial(name, "Does changing the light in training help in a domain that was never seen?",
                  ("new light", "light as it is"), tuple(f"domain {domain}" for domain in domains),
-                 tuple(range(seeds)), MATTERS, details=details)
+                 tuple(range(seeds)), MATTERS, chance=1 / len(COMMON6.classes), details=details)
 
 # %% ../../nbs/papers/03_compact.ipynb #cc5b8365
 class DomainTrial:
@@ -634,7 +634,7 @@ def reading_plan(
     details = {"clips": clips, "test clips": test_clips, "epochs": epochs, "reader epochs": reader_epochs, "batch": 16,
                "lr": 1e-3, "reader lr": 1e-2, "network": dict(network), "light": asdict(LightAugment())}
     return Trial(name, "Does reading all frames beat the peak frame?", RIVALS, tuple(lights), tuple(range(seeds)),
-                 MATTERS, details=details)
+                 MATTERS, chance=1 / len(COMMON6.classes), details=details)
 
 # %% ../../nbs/papers/03_compact.ipynb #791a9ae8
 def shuffled(told: Sequence[Tensor], seed: int) -> list[Tensor]:
@@ -708,33 +708,22 @@ def trial_of(plan: Trial, settings: Settings | None = None) -> DomainTrial | Rea
 record_trials = partial(record_all, RECORDS, trial_of)  # record_trials("runs/trials") makes all of them again
 
 # %% ../../nbs/papers/03_compact.ipynb #a1c0de08
-def at_chance(record: TrialRecord) -> list[str]:
-    "Test sets that no condition names more often than chance may: six classes, two standard errors."
-    chance, silent = 1 / len(COMMON6.classes), []
-    for test, panel in record.panels.items():
-        best = max(record.accuracy(condition, test).value for condition in record.plan.conditions)
-        if best < chance + 2 * (chance * (1 - chance) / panel.images) ** 0.5:
-            silent.append(test)
-    return silent
+def who_guesses(found: Sequence[Finding]) -> str:  # "" if nobody does
+    "Which conditions are at chance, test by test, for a title."
+    sleepers: dict[str, dict[str, None]] = {}
+    for f in found:
+        sleepers.setdefault(f.test, {}).update(dict.fromkeys(f.asleep))
+    told = [f"{', '.join(names)} on {test}" for test, names in sleepers.items() if names]
+    return f"At chance: {'; '.join(told)}. " if told else ""
 
 # %% ../../nbs/papers/03_compact.ipynb #f51d2b1f
-def against_frame(found: Sequence[Finding]) -> str:  # Markdown, a line a light
-    "The sequence model against its own frame model, with intervals, whichever wins."
-    lines = []
-    for f in (f for f in found if (f.first, f.second) == RIVALS[:2]):
-        who = {"better": "the sequence wins", "worse": "the frame wins"}.get(f.verdict, f.verdict)
-        low, high = map(points, f.difference.interval)
-        lines.append(f"- {f.test}: {points(f.difference.value)} points, 95 % interval {low} to {high}: {who}.")
-    return "\n".join(lines)
-
-
 def beats_frame(found: Sequence[Finding], test: str = "light of training") -> bool | None:
     "Whether the GRU is shown to beat the peak frame and its shuffled self; None if that could not be told."
     verdicts = {f.second: f.verdict for f in found if f.first == "GRU" and f.test == test}
     asked = [verdicts.get(rival, "we could not tell") for rival in ("peak frame", "GRU, frames shuffled")]
     if {"worse", "no difference that matters"} & set(asked):
         return False
-    return None if "we could not tell" in asked else True
+    return True if set(asked) == {"better"} else None
 
 # %% ../../nbs/papers/03_compact.ipynb #dfd18c45
 def _points(tall: float) -> np.ndarray:  # float [68, 2]

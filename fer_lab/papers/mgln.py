@@ -4,14 +4,15 @@
 
 # %% auto #0
 __all__ = ['MOMENTS', 'MARGIN', 'FACE', 'EMPTY', 'VGG10', 'ORDERS', 'OFFSETS', 'CHOICES', 'SMALL', 'TWO_SIDED', 'CHANGES',
-           'CONDITIONS', 'MATTERS', 'TESTS', 'TIME', 'RECORDS', 'record_trials', 'bending', 'mixing', 'tracing',
-           'three_moments', 'all_boxes', 'five_face', 'boxes_over', 'picture', 'places', 'sheet_shape', 'level_maps',
-           'chained', 'found_points', 'sheet_maps', 'laid_out', 'sheets', 'activation', 'SharedShallow', 'vgg_file',
-           'load_vgg', 'read_between', 'deform_conv', 'shifted', 'Moves', 'ChannelOffsets', 'StillOffsets',
+           'CONDITIONS', 'MATTERS', 'TESTS', 'TIME', 'STUDIO', 'RECORDS', 'record_trials', 'bending', 'mixing',
+           'tracing', 'three_moments', 'all_boxes', 'five_face', 'boxes_over', 'picture', 'places', 'sheet_shape',
+           'level_maps', 'chained', 'found_points', 'sheet_maps', 'laid_out', 'sheets', 'activation', 'SharedShallow',
+           'vgg_file', 'load_vgg', 'read_between', 'deform_conv', 'shifted', 'Moves', 'ChannelOffsets', 'StillOffsets',
            'SharedOffsets', 'deformable', 'pointwise', 'class_maps', 'released_start', 'GlobalFace', 'PartOverTime',
            'PartEnd', 'check_choices', 'MGLN', 'mix_peak', 'two_losses', 'TwoHeads', 'StepDown', 'paper_recipe',
            'lesson_recipe', 'clips_for', 'offset_arrows', 'memory_squares', 'fused_accuracy', 'fusion_slider',
-           'by_piece', 'frozen', 'without', 'Condition', 'film_plan', 'FilmTrial']
+           'by_piece', 'frozen', 'without', 'Condition', 'film_plan', 'FilmTrial', 'seen_parts', 'time_stands',
+           'parts_say', 'teach_parts', 'parts_plan', 'PartsTrial']
 
 # %% ../../nbs/papers/04_mgln.ipynb #920c2b5c
 from collections import OrderedDict
@@ -32,7 +33,7 @@ from torch import Tensor, nn
 from torchvision.models import VGG16_Weights
 from torchvision.ops import deform_conv2d
 
-from ..augment import Augment
+from ..augment import Augment, to_float
 from ..exercise import Exercise, Slip
 from ..explain import ExplainError
 from ..faces import PARTS, CropError, boxes_from_five, box_maps, carry, detect, face_box, five_points
@@ -45,6 +46,7 @@ from ..report import predict
 from ..sequences import synthetic_sequences
 from ..settings import Settings
 from ..splits import every_seventh
+from ..synthetic import Pose
 from ..trainer import Recipe, Trainer
 from ..trial import Marks, Trial, record_all
 
@@ -268,12 +270,12 @@ def load_vgg(
     if not file.is_file() and not download:
         return (
             f"Random start: VGG16's weights are not on this disk ({file.name} in torchvision's folder). "
-            "load_vgg(ssm, download=True) would fetch 528 MB."
+            "load_vgg(ssm, download=True) would fetch 528 MB; in the lesson, set may_download = True."
         )
     if file.is_file():
         state = torch.load(file, map_location="cpu", weights_only=True)
     else:
-        state = VGG16_Weights.IMAGENET1K_V1.get_state_dict(progress=True)
+        state = VGG16_Weights.IMAGENET1K_V1.get_state_dict(progress=True, check_hash=True)
     layers = [key.rpartition(".")[0] for key in state if key.startswith("features.") and key.endswith("weight")][:10]
     with torch.no_grad():
         for conv, layer in zip(ssm.convs, layers, strict=True):
@@ -833,6 +835,7 @@ CONDITIONS = {
 MATTERS = 0.02  # smallest difference in accuracy that would matter
 TESTS = {"strong expressions": "high", "weak expressions": "low"}  # test set -> intensity of its peaks
 TIME = ("film", "peak ×3, only when tested", "peak ×3, always")
+STUDIO = Pose(8, 5, 5, 0.03, 0.02)  # heads nearly upright, in the lesson's own trial
 
 
 def film_plan(
@@ -850,7 +853,8 @@ def film_plan(
     details = {"training clips": clips, "test clips": test_clips, "epochs": epochs, "network": SMALL, "pixels": 64,
                "frames": [6, 8], "intensity": intensity, "recipe": asdict(lesson_recipe(epochs)[1]),
                "conditions": {key: asdict(CONDITIONS[key]) for key in conditions}}
-    return Trial(name, question, tuple(conditions), tuple(tests), tuple(range(seeds)), MATTERS, details=details)
+    return Trial(name, question, tuple(conditions), tuple(tests), tuple(range(seeds)), MATTERS,
+                 chance=1 / len(CKPLUS7.classes), details=details)
 
 # %% ../../nbs/papers/04_mgln.ipynb #51cdcf0b
 class FilmTrial:
@@ -888,6 +892,92 @@ class FilmTrial:
             people = film.meta["subject"].astype(str).to_numpy()
             found[name] = Marks(answers == film.labels, people, film.fingerprint)
         return found
+
+# %% ../../nbs/papers/04_mgln.ipynb #d1a7c001
+@torch.no_grad()
+def seen_parts(model: MGLN, film: FaceSet) -> dict[str, Tensor]:  # part -> float [N, T, 8 width, h, w]
+    "What the shared module says of each part at each moment."
+    x, model = to_float(film.batch()), model.cpu().eval()
+    return {name: model.ssm(x[:, :, :, *model.at[name]].flatten(0, 1), name).unflatten(0, x.shape[:2])
+            for name in model.parts}
+
+
+def time_stands(seen: dict[str, Tensor]) -> dict[str, Tensor]:  # the same shapes
+    "The peak at all moments: as if `frozen` sheets had been seen."
+    return {name: maps[:, -1:].expand_as(maps) for name, maps in seen.items()}
+
+
+def parts_say(model: MGLN, seen: dict[str, Tensor]) -> Tensor:  # logits [N, num_classes]
+    "The local answer alone."
+    squares = torch.cat([part(seen[name]) for name, part in model.parts.items()], 1)
+    return model.part_head(model.end(squares)).mean((2, 3))
+
+# %% ../../nbs/papers/04_mgln.ipynb #d1a7c002
+def teach_parts(
+    model: MGLN,  # its shared module stands still, its face is not asked
+    seen: dict[str, Tensor],  # from `seen_parts`
+    labels: np.ndarray,  # int [N]
+    epochs: int,
+    lr: float = 1e-2,  # the highest, a third of the way through
+    batch: int = 64,
+) -> MGLN:
+    "Parts that learn above a shared module at rest; order by PyTorch's generator."
+    learns = [p for part in (model.parts, model.end, model.part_head) for p in part.parameters()]
+    labels, optimiser = torch.as_tensor(labels), torch.optim.AdamW(learns, lr)
+    rate = torch.optim.lr_scheduler.OneCycleLR(optimiser, lr, epochs=epochs, steps_per_epoch=-(-len(labels) // batch))
+    model.train()
+    for _ in range(epochs):
+        for some in torch.randperm(len(labels)).split(batch):
+            loss = F.cross_entropy(parts_say(model, {name: maps[some] for name, maps in seen.items()}), labels[some])
+            optimiser.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(learns, 1.0)
+            optimiser.step()
+            rate.step()
+    return model.eval()
+
+# %% ../../nbs/papers/04_mgln.ipynb #d1a7c003
+def parts_plan(name: str, seeds: int, clips: int, epochs: int, test_clips: int) -> Trial:
+    "The freeze-time test for the parts alone, above a shared module that stands still."
+    details = {"training clips": clips, "test clips": test_clips, "epochs": epochs, "batch": 64, "lr": 1e-2,
+               "network": SMALL, "pixels": 64, "frames": [6, 8], "pose": asdict(STUDIO), "domain": "A",
+               "intensity": "high", "answers": "the parts alone; the shared module is that of section 5, at rest",
+               "conditions": {key: asdict(replace(CONDITIONS[key], weight=0.0)) for key in TIME}}
+    return Trial(name, "Does it help the parts to see the film and not only the peak?", TIME, ("strong expressions",),
+                 tuple(range(seeds)), MATTERS, chance=1 / len(CKPLUS7.classes), details=details)
+
+
+class PartsTrial:
+    "Teaches and asks the parts under one condition with one seed; for `run_trial`."
+
+    def __init__(self, plan: Trial, shared: MGLN):  # a trained network
+        self.plan, self.shared, self.last = plan, shared, (None, None)
+        self.learn, self.test = (self.draw(plan.details[key], seed)
+                                 for key, seed in (("training clips", 1000), ("test clips", 999)))
+
+    def draw(self, n: int, seed: int) -> tuple[dict[str, Tensor], FaceSet]:
+        how = self.plan.details
+        film = synthetic_sequences(n, how["pixels"], seed=seed, space=CKPLUS7, frames=tuple(how["frames"]), occluded=0,
+                                   intensity=how["intensity"], domain=how["domain"], pose=how["pose"])
+        film = sheets(film, how["network"]["size"])
+        return seen_parts(self.shared, film), film
+
+# %% ../../nbs/papers/04_mgln.ipynb #d1a7c004
+@patch
+def __call__(self: PartsTrial, condition: str, seed: int) -> dict[str, Marks]:
+    how, details = CONDITIONS[condition], self.plan.details
+    shown = lambda seen, name: time_stands(seen) if name == "peak three times" else seen  # noqa: E731
+    if self.last[0] != (seed, how.taught):  # those that are taught alike are taught once
+        torch.manual_seed(seed)
+        seen, film = self.learn
+        pupil = teach_parts(MGLN(**details["network"]), shown(seen, how.taught), film.labels, details["epochs"],
+                            details["lr"], details["batch"])
+        self.last = ((seed, how.taught), pupil)
+    seen, film = self.test
+    with torch.no_grad():
+        answers = parts_say(self.last[1], shown(seen, how.asked)).argmax(1).numpy()
+    people = film.meta["subject"].astype(str).to_numpy()
+    return {name: Marks(answers == film.labels, people, film.fingerprint) for name in self.plan.tests}
 
 # %% ../../nbs/papers/04_mgln.ipynb #9a148a83
 _SIZE = {"seeds": 10, "clips": 420, "epochs": 16}

@@ -32,9 +32,7 @@ from fer_lab.papers.compact import (
     LightAugment,
     NewLight,
     ReadingTrial,
-    against_frame,
     answers_by,
-    at_chance,
     beats_frame,
     domains_plan,
     drawn_clips,
@@ -56,6 +54,7 @@ from fer_lab.papers.compact import (
     told_frames,
     train_reader,
     trial_of,
+    who_guesses,
     within,
 )
 from fer_lab.receptive import ledger, receptive_field
@@ -63,7 +62,7 @@ from fer_lab.report import predict
 from fer_lab.sequences import synthetic_sequences
 from fer_lab.settings import load_settings
 from fer_lab.synthetic import synthetic_faces
-from fer_lab.trial import Estimate, Finding, load_record, points, record_names, run_trial
+from fer_lab.trial import ASLEEP, Estimate, Finding, load_record, record_names, run_trial
 
 TINY = {"widths": (4, 4), "hidden": 16, "size": 48, "dropout": 0.0}
 SETTINGS = load_settings(device="cpu", precision="fp32")
@@ -566,24 +565,26 @@ def test_the_verdict_needs_the_peak_and_the_order(peak, mixed, expected):
     assert beats_frame(told) is expected and beats_frame([]) is None
 
 
-@pytest.mark.parametrize(("value", "spread", "said"), [
-    (0.08, 0.005, "the sequence wins"), (-0.08, 0.005, "the frame wins"), (0.0, 0.002, "no difference that matters"),
-    (0.08, 0.2, "we could not tell"),
-])
-def test_the_sequence_stands_beside_its_own_frame_model_whichever_wins(value, spread, said):
-    told = [finding("peak frame", value, spread, "dim"), finding("mean of frames", 0.5, 0.001, "dim")]
-    low, high = told[0].difference.interval
-    words = against_frame(told)
-    assert words.startswith(f"- dim: {points(value)} points") and words.endswith(f"{said}.") and words.count("\n") == 0
-    assert f"95 % interval {points(low)} to {points(high)}" in words
+@pytest.mark.parametrize("peak", ["better", ASLEEP, "we could not tell"])
+def test_who_guesses_is_not_read_as_a_win(peak):
+    asleep = {ASLEEP: ("GRU", "peak frame"), "better": ("peak frame",)}.get(peak, ())
+    spread = 0.5 if peak == "we could not tell" else 0.005
+    told = [replace(finding("peak frame", 0.08, spread), asleep=asleep), finding("GRU, frames shuffled", 0.1, 0.005)]
+    assert told[0].verdict == peak and beats_frame(told) is (True if peak == "better" else None)
 
 
-@pytest.mark.parametrize("right, silent", [(0.17, ["dim"]), (0.35, [])])
-def test_what_nobody_names_better_than_chance_is_not_asked(right, silent):
-    accuracies = {"GRU": right, "peak frame": 0.15}
-    record = SimpleNamespace(plan=SimpleNamespace(conditions=tuple(accuracies)), panels={"dim": SimpleNamespace(
-        images=120)}, accuracy=lambda condition, test: SimpleNamespace(value=accuracies[condition]))
-    assert at_chance(record) == silent
+def test_a_title_names_who_guesses_and_where():
+    dim = replace(finding("peak frame", 0.0, 0.1, "dim"), asleep=("GRU", "peak frame"))
+    left = replace(finding("mean of frames", 0.1, 0.1, "left"), asleep=("mean of frames",))
+    again = replace(finding("mean of frames", 0.1, 0.1, "dim"), asleep=("GRU",))
+    said = who_guesses([dim, left, again, finding("peak frame", 0.1, 0.1)])
+    assert said == "At chance: GRU, peak frame on dim; mean of frames on left. "
+    assert who_guesses([finding("peak frame", 0.1, 0.1)]) == ""
+
+
+@pytest.mark.parametrize("plan", RECORDS, ids=lambda plan: plan.name)
+def test_each_plan_knows_how_often_a_blind_answer_is_right(plan):
+    assert plan.chance == pytest.approx(1 / 6)
 
 
 def test_each_plan_finds_its_trial(monkeypatch):

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import map_coordinates
 from torch import nn
+from torchvision.models import VGG16_Weights
 from torchvision.models.vgg import cfgs, make_layers
 from torchvision.ops import deform_conv2d
 
@@ -33,6 +34,7 @@ from fer_lab.papers.mgln import (
     ChannelOffsets,
     FilmTrial,
     Moves,
+    PartsTrial,
     SharedOffsets,
     SharedShallow,
     StepDown,
@@ -55,13 +57,18 @@ from fer_lab.papers.mgln import (
     mix_peak,
     offset_arrows,
     paper_recipe,
+    parts_plan,
+    parts_say,
     places,
     read_between,
+    seen_parts,
     sheet_maps,
     sheet_shape,
     sheets,
     shifted,
+    teach_parts,
     three_moments,
+    time_stands,
     two_losses,
     without,
 )
@@ -347,6 +354,10 @@ def test_weights_of_vgg16_come_from_a_file_or_not_at_all(tmp_path, monkeypatch):
     assert torch.equal(ssm.convs[0].weight, state["features.0.weight"])
     assert torch.equal(ssm.convs[9].bias, state["features.21.bias"])
     assert "64 channels" in load_vgg(SharedShallow(8), tmp_path / "vgg.pth")
+    asked = []  # with leave, torchvision is asked for the published weights, and to check them
+    monkeypatch.setattr(VGG16_Weights, "get_state_dict", lambda self, **how: asked.append((self, how)) or state)
+    assert "ImageNet" in load_vgg(SharedShallow(64), download=True)
+    assert asked == [(VGG16_Weights.IMAGENET1K_V1, {"progress": True, "check_hash": True})]
 
 
 def test_the_answer_is_the_weighted_sum_of_two_heads():
@@ -603,8 +614,53 @@ def test_every_condition_can_be_run():
         assert MGLN(**{**TINY, **how.network}).input_shape == (3, 1, 136, 64)
 
 
+def test_a_peak_that_stands_is_seen_as_frozen_sheets_are():
+    model = small()
+    seen = seen_parts(model, film())
+    assert {name: tuple(maps.shape) for name, maps in seen.items()} == {
+        "eyes": (7, 3, 16, 3, 8), "nose": (7, 3, 16, 4, 2), "mouth": (7, 3, 16, 2, 4)}
+    still = time_stands(seen)
+    for name, maps in seen_parts(model, frozen(film())).items():
+        torch.testing.assert_close(still[name], maps)
+        assert not torch.equal(still[name], seen[name])
+    with torch.no_grad():
+        torch.testing.assert_close(parts_say(model, seen), model.heads(to_float(film().batch()))[1])
+
+
+def test_parts_learn_what_the_three_moments_say_and_nothing_else_moves():
+    labels, sizes = np.arange(28) % 2, {"eyes": (3, 8), "nose": (4, 2), "mouth": (2, 4)}
+    seen = {name: random(28, 3, 16, *at) for name, at in sizes.items()}
+    seen["eyes"][:, 0] += 3 * torch.from_numpy(labels).view(-1, 1, 1, 1)  # only the first moment tells
+    torch.manual_seed(0)
+    model = MGLN(2, **{**TINY, "norm": "batch", "last": "none"})
+    before = copy.deepcopy(model.state_dict())
+    teach_parts(model, seen, labels, 40, batch=28)
+    with torch.no_grad():
+        answers = parts_say(model, seen).argmax(1).numpy()
+        blind = parts_say(model, time_stands(seen)).argmax(1).numpy()
+    assert (answers == labels).mean() > 0.9 > 0.8 > (blind == labels).mean()
+    moved = {key.split(".")[0] for key, value in model.state_dict().items() if not torch.equal(value, before[key])}
+    assert moved == {"parts", "end", "part_head"}
+
+
+def test_the_trial_of_parts_teaches_twice_and_asks_thrice(tmp_path, monkeypatch):
+    taught = []
+
+    def teach(model, seen, labels, *how):
+        taught.append(all(torch.equal(maps[:, 0], maps[:, 2]) for maps in seen.values()))
+        return teach_parts(model, seen, labels, *how)
+
+    monkeypatch.setattr("fer_lab.papers.mgln.teach_parts", teach)
+    plan = parts_plan("parts-test", seeds=1, clips=7, epochs=1, test_clips=7)
+    plan = replace(plan, details={**plan.details, "network": TINY})
+    record = run_trial(plan, PartsTrial(plan, small()), tmp_path, progress=False)
+    assert taught == [False, True] and [run["condition"] for run in record.runs] == list(plan.conditions)
+    assert plan.chance == pytest.approx(1 / 7) and record.at_chance("film", "strong expressions")
+
+
 @pytest.mark.parametrize("plan", RECORDS, ids=lambda plan: plan.name)
 def test_a_kept_record_belongs_to_its_plan(plan):
     assert plan.conditions[0] == "film" and plan.synthetic and len(plan.seeds) == 10
+    assert plan.chance == pytest.approx(1 / 7)
     if plan.name in record_names():
         assert load_record(plan.name).plan.fingerprint == plan.fingerprint
