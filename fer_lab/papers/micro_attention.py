@@ -8,17 +8,16 @@ __all__ = ['SQUASHES', 'ATTENTIONS', 'STEMS', 'COUNTS', 'CLAIMS', 'FIVE', 'STUDI
            'CLAIMED', 'weighing', 'pooling', 'locating', 'PreActBlock', 'SpatialSoftmax', 'MicroAttention',
            'FlatAttention', 'ComplexAttention', 'stem_of', 'check_choices', 'MicroAttentionNet', 'weight_table',
            'clips_behind', 'luckiest_p', 'micro_faces', 'masks_of', 'macro_faces', 'Resample', 'Step', 'carry_over',
-           'train_step', 'synthetic_recipe', 'fer2013_recipe', 'micro_recipe', 'knows', 'in_doubt', 'in_proportion',
-           'laboratories', 'pooled', 'answer_folds', 'as_micro3', 'score_table', 'people_split', 'photographs',
-           'enlarged', 'attention_maps', 'from_mean', 'triptych', 'changed_maps', 'gain_table', 'gain_film',
-           'fold_recall', 'fold_means', 'loso_strip', 'prior_curve', 'routes_plan', 'RoutesTrial', 'inside_rank',
-           'mass_inside', 'partners', 'own_wins', 'where_plan', 'WhereTrial', 'guessing', 'sleepers', 'trial_of',
-           'judged', 'claims_verdict']
+           'train_step', 'synthetic_recipe', 'fer2013_recipe', 'micro_recipe', 'in_proportion', 'laboratories',
+           'pooled', 'answer_folds', 'as_micro3', 'score_table', 'people_split', 'photographs', 'enlarged',
+           'attention_maps', 'from_mean', 'triptych', 'changed_maps', 'gain_table', 'gain_film', 'fold_recall',
+           'fold_means', 'loso_strip', 'prior_curve', 'routes_plan', 'RoutesTrial', 'inside_rank', 'mass_inside',
+           'partners', 'own_wins', 'where_plan', 'WhereTrial', 'asked_together', 'silent', 'trial_of', 'judged',
+           'claims_verdict']
 
 # %% ../../nbs/papers/05_micro_attention.ipynb #37a44213
-import itertools
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -47,7 +46,7 @@ from ..settings import Settings
 from ..splits import Split, every_seventh
 from ..synthetic import Pose, describe, region_masks, render, sample_params, synthetic_faces
 from ..trainer import Recipe, Trainer
-from ..trial import Finding, Marks, Trial, TrialRecord, in_lines, record_all
+from ..trial import ASLEEP, Finding, Findings, Marks, Trial, TrialRecord, findings, in_lines, record_all
 
 # %% ../../nbs/papers/05_micro_attention.ipynb #31b7c2f8
 class PreActBlock(nn.Module):
@@ -333,20 +332,6 @@ def micro_recipe(epochs: int, seed: int = 0) -> Recipe:
     "For the small expressions: batches for one core (the paper's have 10), the epoch chosen by mean recall."
     return Recipe(epochs, 32, 2e-3, weight_decay=5e-4, augment=GENTLE, select="uar", seed=seed)
 
-# %% ../../nbs/papers/05_micro_attention.ipynb #91c3aa02
-def knows(report: Report) -> bool:
-    "Is the mean recall more than two standard errors above that of blind answers?"
-    confusion = report.confusion[report.confusion.sum(1) > 0]
-    counts, hits = confusion.sum(1), report.confusion.diagonal()[report.confusion.sum(1) > 0]
-    spread = (hits + 1) / (counts + 2)  # Laplace's: two clips that are right do not prove that all are
-    error = np.sqrt((spread * (1 - spread) / counts).sum()) / len(counts)
-    return bool((hits / counts).mean() - 2 * error > 1 / len(report.classes))
-
-
-def in_doubt(report: Report) -> str:  # "" for a network that knows something
-    "What a title has to say first."
-    return "" if knows(report) else f"At chance (mean recall {report.uar:.0%}): cannot be asked. "
-
 # %% ../../nbs/papers/05_micro_attention.ipynb #36f0ff72
 REAL = ("casme2", "samm", "smic")
 
@@ -436,7 +421,7 @@ def score_table(reports: Sequence[Report]) -> pd.DataFrame:
     "WAR, UAR and UF1 of each report, with the two baselines that need no network."
     def row(report):
         share, (low, high) = np.bincount(report.labels, minlength=len(report.classes)) / report.n, report.interval
-        return {"clips": report.n, "people": len(set(report.groups)), "knows": "yes" if knows(report) else "at chance",
+        return {"clips": report.n, "people": len(set(report.groups)), "knows": "at chance" if report.doubt else "yes",
                 "WAR": report.war, "95 %": f"{low:.2f} to {high:.2f}", "always the largest": share.max(),
                 "UAR": report.uar, "chance UAR": 1 / len(share), "UF1": report.macro_f1}
     return pd.DataFrame({report.name: row(report) for report in reports}).T
@@ -654,7 +639,7 @@ def routes_plan(
                "test faces": test_faces, "network": dict(SMALL), "routes": {c: ROUTES[c] for c in contestants}}
     pairs = [pair for pair in PAIRS if set(pair) <= set(contestants)]
     return Trial(name, "Do the units help, and does the transfer?", tuple(contestants), tuple(LABS),
-                 tuple(range(seeds)), MATTERS, pairs, details=details)
+                 tuple(range(seeds)), MATTERS, pairs, chance=1 / len(FIVE), details=details)
 
 # %% ../../nbs/papers/05_micro_attention.ipynb #27d74242
 class RoutesTrial:
@@ -732,7 +717,7 @@ BLOCKS = ("block 1", "block 2", "block 3")  # the fourth has 3 x 3 places: too c
 
 
 def where_plan(name: str, routes: Trial) -> Trial:
-    "Does attention fall on what moves? Right means: the own region wins."
+    "Does attention fall on what moves? Right means: the own region wins. No `chance`: one half is an answer here."
     return Trial(name, "Does attention fall on the moving region of this face?", WHERE, BLOCKS, routes.seeds, MATTERS,
                  details=dict(routes.details))
 
@@ -756,22 +741,24 @@ class WhereTrial:
                 for block, m in zip(BLOCKS, self.maps(condition, seed))}
 
 # %% ../../nbs/papers/05_micro_attention.ipynb #83af78bd
-def guessing(faces: int, seed: int = 999) -> float:
-    "What the most frequent class gets on as many test faces of a RoutesTrial."
-    labels = sample_params(faces, seed, classes=FIVE.classes, pose=STUDIO).label
-    return int(torch.bincount(labels).max()) / faces
+def asked_together(
+    routes: TrialRecord,  # whose networks drew the maps
+    where: TrialRecord,
+    *others: TrialRecord,
+) -> Findings:
+    "All comparisons, corrected together; the maps of a network that guesses cannot be asked."
+    found = findings(routes, where, *others)
+    if not routes.at_chance("units after large", "same laboratory"):
+        return found
+    return Findings(replace(f, asleep=(f.first, f.second)) if f.first in WHERE else f for f in found)
 
 
-def sleepers(routes: TrialRecord) -> set[tuple[str, str]]:  # (condition, test)
-    "Contestants that are not clearly better than guessing; and the maps of a network that is not."
-    guess, found = guessing(routes.plan.details["test faces"]), set()
-    for contestant, test in itertools.product(routes.plan.conditions, routes.plan.tests):
-        right = routes.accuracy(contestant, test)
-        if right.value - 2 * right.standard_error <= guess:
-            found.add((contestant, test))
-    if ("units after large", "same laboratory") in found:
-        found |= set(itertools.product(WHERE, BLOCKS))
-    return found
+def silent(found: Iterable[Finding]) -> str:  # "" if everybody knows something
+    "Which ways of training are at chance, and where."
+    tests: dict[str, list[str]] = {}
+    for name, test in dict.fromkeys((name, f.test) for f in found for name in f.asleep if name in ROUTES):
+        tests.setdefault(name, []).append(test)
+    return ", ".join(name if len(at) == len(LABS) else f"{name} ({at[0]})" for name, at in tests.items())
 
 # %% ../../nbs/papers/05_micro_attention.ipynb #4859f980
 ROUTES_RECORD = routes_plan("micro-attention-routes", seeds=10, faces=3000, epochs=12, small_faces=900, small_epochs=12)
@@ -798,31 +785,26 @@ CLAIMED = {  # claim -> comparisons that all must be better
 def judged(
     found: Sequence[Finding],
     pairs: Sequence[tuple[str, str]],
-    asleep: Collection[tuple[str, str]] = (),  # (condition, test) at chance
 ) -> str:
     "`shown` if every comparison is better on some test and worse on none; `refuted` if one can be excluded."
-    told = {pair: [f for f in found if (f.first, f.second) == pair] for pair in pairs}
+    told = {pair: [f.verdict for f in found if (f.first, f.second) == pair] for pair in pairs}
     if not all(told.values()):
         return "not all of it measured" if any(told.values()) else "not measured"
-    asked = {pair: [f.verdict for f in each if not {(name, f.test) for name in pair} <= set(asleep)]
-             for pair, each in told.items()}
+    asked = {pair: [v for v in each if v != ASLEEP] for pair, each in told.items()}
     if not all(asked.values()):
-        return "at chance: cannot be asked"
+        return ASLEEP
     if any(all(v in ("worse", "no difference that matters") for v in each) for each in asked.values()):
         return "refuted"
     shown = all("better" in each and "worse" not in each for each in asked.values())
     return "shown" if shown else "we could not tell"
 
 # %% ../../nbs/papers/05_micro_attention.ipynb #ded02378
-def claims_verdict(
-    found: Sequence[Finding],
-    asleep: Collection[tuple[str, str]] = (),  # (condition, test) at chance
-) -> str:  # Markdown
+def claims_verdict(found: Sequence[Finding]) -> str:  # Markdown
     "What may be said about each claim, with its comparisons."
     parts = []
     for claim, pairs in CLAIMED.items():
         told = in_lines([f for f in found if (f.first, f.second) in pairs])
-        parts += [f"**{claim}**: {judged(found, pairs, asleep)}.", told]
+        parts += [f"**{claim}**: {judged(found, pairs)}.", told]
     return "\n\n".join(filter(None, parts))
 
 # %% ../../nbs/papers/05_micro_attention.ipynb #ed0de403
