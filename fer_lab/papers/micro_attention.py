@@ -448,7 +448,7 @@ def photographs(n: int, seed: int, settings: Settings | None = None) -> Split:
     rows = np.flatnonzero(faces.meta["usage"] == "Training")
     rows = np.random.default_rng(seed).permutation(rows)[:n]
     images = np.unique(faces.subset(rows).pixel_keys(), return_index=True)[1]  # each picture once
-    cut = len(images) // 7
+    cut = max(1, len(images) // 7)
     return Split(faces.subset(rows[images]), "a seventh of some Training images validates", np.arange(cut, len(images)),
                  np.arange(cut), [])
 

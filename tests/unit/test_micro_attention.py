@@ -320,6 +320,7 @@ def test_photographs_have_a_drawn_stand_in(tmp_path):
         assert photographs(30, 1, given_settings).faces.name == "stand-in"
     real = photographs(30, 1, replace(CPU, dataset="fer2013", data_dir=FIXTURES))
     assert real.faces.name == "fer2013" and set(real.faces.meta["usage"]) == {"Training"}
+    assert len(real.val_index) == 1 and len(real.train_index) == 2  # even three pictures validate with one
 
 
 # ---- protocols and scores
