@@ -18,6 +18,7 @@ from fer_lab.experiment import recipe_for
 from fer_lab.explain import capture
 from fer_lab.harmonise import harmonise
 from fer_lab.models import ModelError, create, problems
+from fer_lab.papers import micro_attention
 from fer_lab.papers.micro_attention import (
     ATTENTIONS,
     CLAIMED,
@@ -54,6 +55,7 @@ from fer_lab.papers.micro_attention import (
     inside_rank,
     judged,
     laboratories,
+    large_split,
     loso_strip,
     luckiest_p,
     macro_faces,
@@ -84,6 +86,7 @@ from fer_lab.report import Report, ReportError, predict
 from fer_lab.sequences import micro_expressions
 from fer_lab.settings import load_settings
 from fer_lab.splits import LeakError, Split, every_seventh
+from fer_lab.synthetic import synthetic_faces
 from fer_lab.trainer import Recipe, Trainer
 from fer_lab.trial import ASLEEP, Estimate, Finding, Marks, load_record, record_names, run_trial
 
@@ -268,6 +271,16 @@ def test_the_readers_own_sets_come_in_three_classes():
     labs = laboratories(replace(load_settings(), dataset="samm", data_dir=FIXTURES))
     assert [lab.name for lab in labs] == ["casme2", "samm", "smic"]
     assert {lab.space.name for lab in labs} == {"micro-3"} and all(lab.is_still for lab in labs)
+
+
+def test_the_readers_large_expressions_come_first_in_five_classes(monkeypatch):
+    asked = []
+    faces = replace(synthetic_faces(60, seed=4, subjects=20, mask=False), name="theirs")
+    monkeypatch.setattr(micro_attention, "load_dataset", lambda name, settings: asked.append(name) or faces)
+    split = large_split(10, replace(CPU, dataset="oulu"))
+    assert asked == ["oulu"] and split.faces.name == "theirs" and split.faces.space == FIVE
+    assert 0 < len(split.faces) < 60 and not set(split.train.meta["subject"]) & set(split.val.meta["subject"])
+    assert large_split(40, replace(CPU, dataset="samm")).faces.fingerprint == macro_faces(40, seed=3).fingerprint
 
 
 # ---- steps
@@ -463,7 +476,7 @@ def test_the_triptych_adds_up():
 # ---- trials
 
 def tiny_plan():
-    return routes_plan("micro-test", seeds=2, faces=40, epochs=1, small_faces=40, small_epochs=1, test_faces=40,
+    return routes_plan("micro-test", seeds=2, faces=21, epochs=1, small_faces=28, small_epochs=1, test_faces=40,
                        contestants=("units after large", "plain after large"))
 
 
@@ -580,8 +593,8 @@ def test_a_person_on_both_sides_is_refused():
 
 def test_it_joins_the_table_of_explanations_live(tmp_path, monkeypatch):
     draw = reliance.expression_faces
-    monkeypatch.setattr(reliance, "expression_faces", lambda n, *rest: draw(min(n, 40), *rest))
-    plan = reliance.Plan("tiny", ("micro-attention",), (0,), faces=40, epochs=1, examined=14, few=3,
+    monkeypatch.setattr(reliance, "expression_faces", lambda n, *rest: draw(min(n, 28), *rest))
+    plan = reliance.Plan("tiny", ("micro-attention",), (0,), faces=28, epochs=1, examined=7, few=2,
                          methods=("Saliency", "LayerGradCam"), rule_seeds=())
     record = reliance.run_plan(plan, tmp_path)
     assert [run["network"] for run in record.runs] == ["micro-attention"] and not record.runs[0]["missing"]
