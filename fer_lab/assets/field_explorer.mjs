@@ -1,6 +1,6 @@
 // The view of FieldExplorer: what a unit sees of a face, branch by branch, while kernel, stride, dilation and depth move.
 import { LIMITS, changedLayer, clampedPlace, deepened, factsOf, recurrence, sentenceOf } from "./fields.mjs";
-import { announcer, bitmap, el, faceStrip, frame, freshName, greys, panel, screen, slider, statusLine } from "./parts.mjs";
+import { announcer, bitmap, el, faceStrip, frame, freshName, greys, panel, screen, shared, slider, statusLine } from "./parts.mjs";
 
 const WINDOW = "#2f7fc1"; // of fer_lab.figures.SERIES
 const PATHS = [240, 122, 53];
@@ -17,10 +17,13 @@ function render({ model, el: root }) {
   }
   const [, , height, width] = shape;
   const pictures = greys(model.get("faces"), shape);
-  const KEPT = ["face", "branches", "branch", "place"];
-  const state = Object.fromEntries(KEPT.map((name) => [name, model.get(name)]));
+  const bond = shared(model, ["face", "branches", "branch", "place"], () => {
+    state.branch = Math.min(state.branch, state.branches.length - 1);
+    face = bitmap(pictures[state.face], height, width);
+    show();
+  });
+  const { state } = bond;
   let face = bitmap(pictures[state.face], height, width);
-  let sending = false;
   let [facts, together, heat] = [[], null, null];
 
   // --- the sums, and a picture of each
@@ -133,13 +136,7 @@ function render({ model, el: root }) {
     state.branches = state.branches.map((one, i) => (i === state.branch ? { ...one, layers } : one));
     changed();
   }
-  function changed() {
-    show();
-    sending = true; // our own news must not come back to us half sent
-    for (const name of KEPT) model.set(name, state[name]);
-    sending = false;
-    model.save_changes();
-  }
+  function changed() { show(); bond.tell(); }
   function show() {
     sums();
     const names = [...state.branches.map((one) => one.name), "together"].join("\n");
@@ -167,15 +164,6 @@ function render({ model, el: root }) {
     scene.redraw();
     voice.say(`${said} ${sentenceOf("Together", together)}`);
   }
-  const fromOutside = () => {
-    if (sending) return;
-    for (const name of KEPT) state[name] = model.get(name);
-    state.branch = Math.min(state.branch, state.branches.length - 1);
-    face = bitmap(pictures[state.face], height, width);
-    show();
-  };
-  const watched = KEPT.map((name) => `change:${name}`);
-  for (const name of watched) model.on(name, fromOutside);
 
   node.append(
     el("div", { class: "fl-head" }, strip.node, el("div", { class: "fl-buttons", role: "group", "aria-label": "Examples" }, ...buttons)),
@@ -187,10 +175,7 @@ function render({ model, el: root }) {
     status.node, voice.node);
   show();
   status.set(frozen ? "frozen" : "done", frozen ? frozen.note : "Live: Python knows the branches; ask widget.table() or widget.heat().");
-  return () => {
-    for (const name of watched) model.off(name, fromOutside);
-    [scene, ...shown.map((one) => one.picture), status, voice, around].forEach((part) => part.stop());
-  };
+  return () => [bond, scene, ...shown.map((one) => one.picture), status, voice, around].forEach((part) => part.stop());
 }
 
 export default { render };

@@ -1,6 +1,6 @@
 // The view of HopSlider: a face with its graph, a node to choose, and how far it hears.
 import { byRegion, hopsFrom, nearest, rowOfPower, stepFrom } from "./hops.mjs";
-import { announcer, bars, bitmap, el, faceStrip, frame, freshName, greys, panel, screen, slider, statusLine } from "./parts.mjs";
+import { announcer, bars, bitmap, el, faceStrip, frame, freshName, greys, panel, screen, shared, slider, statusLine } from "./parts.mjs";
 
 const MOST = 8; // hops: the two farthest landmarks are so far apart
 const RINGS = ["#ffffff", "#d9631e", "#0e9a7a", "#a65bb5", "#2f7fc1", "#b8911a", "#c0142f", "#12b8ea", "#7f8794"];
@@ -20,11 +20,14 @@ function render({ model, el: root }) {
   const pictures = greys(model.get("faces"), shape);
   const landmarks = model.get("landmarks");
   const count = landmarks[0].length;
-  const KEPT = ["face", "node", "hops"];
-  const state = Object.fromEntries(KEPT.map((name) => [name, model.get(name)]));
+  const bond = shared(model, ["face", "node", "hops"], () => {
+    face = bitmap(pictures[state.face], height, width);
+    show();
+  });
+  const { state } = bond;
   const regionOf = (i) => Object.entries(regions).find(([, nodes]) => nodes.includes(i))[0];
   let face = bitmap(pictures[state.face], height, width);
-  let [hops, row, sending] = [[], [], false];
+  let [hops, row] = [[], []];
 
   const spots = () => landmarks[state.face].map(([x, y]) => [x + 0.5, y + 0.5]); // 0 is the middle of the first pixel
   const hint = freshName("fl-hint");
@@ -83,13 +86,7 @@ function render({ model, el: root }) {
   const voice = announcer();
 
   function choose(i) { state.node = i; changed(); }
-  function changed() {
-    show();
-    sending = true; // our own news must not come back to us half sent
-    for (const name of KEPT) model.set(name, state[name]);
-    sending = false;
-    model.save_changes();
-  }
+  function changed() { show(); bond.tell(); }
   function show() {
     hops = hopsFrom(edges, count, state.node);
     row = rowOfPower(edges, count, state.node, state.hops);
@@ -109,14 +106,6 @@ function render({ model, el: root }) {
     scene.redraw();
     voice.say(said);
   }
-  const fromOutside = () => {
-    if (sending) return;
-    for (const name of KEPT) state[name] = model.get(name);
-    face = bitmap(pictures[state.face], height, width);
-    show();
-  };
-  const watched = KEPT.map((name) => `change:${name}`);
-  for (const name of watched) model.on(name, fromOutside);
 
   node.append(
     el("div", { class: "fl-head" }, strip.node, el("div", { class: "fl-buttons", role: "group", "aria-label": "Points" }, ...buttons.map((one) => one.node))),
@@ -128,10 +117,7 @@ function render({ model, el: root }) {
     status.node, voice.node);
   show();
   status.set(frozen ? "frozen" : "done", frozen ? frozen.note : "Live: Python knows the point; ask widget.heard() or widget.weights().");
-  return () => {
-    for (const name of watched) model.off(name, fromOutside);
-    [scene, status, voice, around].forEach((part) => part.stop());
-  };
+  return () => [bond, scene, status, voice, around].forEach((part) => part.stop());
 }
 
 export default { render };

@@ -66,6 +66,26 @@ export function screen(ratio, draw, attributes = {}) {
   return { canvas, size, redraw, stop };
 }
 
+// What a view shares with its model. `tell` sends the state; `renewed` is called when somebody else has changed it.
+export function shared(model, names, renewed) {
+  const state = Object.fromEntries(names.map((name) => [name, model.get(name)]));
+  let sending = false;
+  const tell = () => {
+    sending = true; // our own news must not come back to us half sent
+    for (const name of names) model.set(name, state[name]);
+    sending = false;
+    model.save_changes();
+  };
+  const fromOutside = () => {
+    if (sending) return;
+    for (const name of names) state[name] = model.get(name);
+    renewed();
+  };
+  for (const name of names) model.on(`change:${name}`, fromOutside);
+  const stop = () => { for (const name of names) model.off(`change:${name}`, fromOutside); };
+  return { state, tell, stop };
+}
+
 export function panel(title, ...children) {
   return el("section", { class: "fl-panel" }, el("h4", {}, title), ...children);
 }

@@ -32,7 +32,7 @@ from torch import Tensor, nn
 
 from ..augment import to_float
 from ..exercise import Exercise, Slip
-from ..faceset import FaceSet
+from ..faceset import FER7, FaceSet
 from ..figures import INK, SERIES, Figure, data_uri, finish
 from ..models import ModelError, PlainStack
 from ..report import Report, evaluate
@@ -40,7 +40,7 @@ from ..settings import Settings
 from ..splits import Split, every_seventh
 from ..synthetic import synthetic_faces
 from ..trainer import Recipe, Trainer
-from ..trial import Finding, Trial, points, record_all
+from ..trial import ASLEEP, Finding, Trial, points, record_all
 from ..widgets import FaceWidget, bundle, frozen, page
 
 # %% ../../nbs/papers/07_gcn.ipynb #cell-014
@@ -694,7 +694,8 @@ def graph_plan(
     "A network against those that lack a part of it, on drawn faces of new people."
     details = {"training faces": faces, "test faces": test_faces, "epochs": epochs, "batch": 32, "lr": 4e-3,
                "network": ARGUMENTS, "landmarks": "exact"}
-    return Trial(name, question, tuple(contestants), ("new people",), tuple(range(seeds)), matters, details=details)
+    return Trial(name, question, tuple(contestants), ("new people",), tuple(range(seeds)), matters,
+                 chance=1 / len(FER7), details=details)
 
 # %% ../../nbs/papers/07_gcn.ipynb #cell-094b
 class GraphTrial:
@@ -738,8 +739,10 @@ def region_verdict(
     lines = []
     for f in (f for f in found if f.second in REGION_RIVALS):
         low, high = map(points, f.difference.interval)
-        lines.append(f"- **{f.second}**: {words[f.verdict]} (all regions ahead by {points(f.difference.value)} points, "
-                     f"{low} to {high}).")
+        ahead = f" (all regions ahead by {points(f.difference.value)} points, {low} to {high})"
+        guess = f"; {f.asleep[0]} at chance" if f.asleep else ""
+        said = ASLEEP if f.verdict == ASLEEP else words[f.verdict] + guess + ahead
+        lines.append(f"- **{f.second}**: {said}.")
     return "\n".join(lines)
 
 # %% ../../nbs/papers/07_gcn.ipynb #cell-110

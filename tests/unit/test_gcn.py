@@ -69,7 +69,7 @@ from fer_lab.settings import load_settings
 from fer_lab.splits import holdout
 from fer_lab.synthetic import synthetic_faces
 from fer_lab.trainer import Recipe, Trainer
-from fer_lab.trial import Estimate, Finding, load_record, record_names, run_trial
+from fer_lab.trial import ASLEEP, Estimate, Finding, load_record, record_names, run_trial
 from fer_lab.widgets import ASSETS
 
 EDGES = face_edges()
@@ -431,9 +431,10 @@ def test_a_trial_runs_is_paired_and_repeats_itself(tmp_path):
     assert trial.split(0) is trial.split(0) and trial.split(0).faces.fingerprint != trial.split(1).faces.fingerprint
 
 
-def finding(first, second, value, spread):
+def finding(first, second, value, spread, asleep=()):
     difference = Estimate(value, spread, 20.0, 5, 100, 700, True)
-    return Finding(first, second, "new people", difference, 0.05, difference.p, difference.p_inside(0.05))
+    p, inside = difference.p, difference.p_inside(0.05)
+    return Finding(first, second, "new people", difference, 0.05, p, inside, asleep=asleep)
 
 
 def test_verdicts_say_what_the_numbers_say():
@@ -443,6 +444,14 @@ def test_verdicts_say_what_the_numbers_say():
     words = [line.split(": ")[1].split(" (")[0] for line in said]
     assert words == ["does not suffice", "suffices", "we could not tell"]
     assert region_verdict([]) == ""
+
+
+def test_a_verdict_names_who_guesses():
+    pair = ("all regions", "mouth alone")
+    one = region_verdict([finding(*pair, 0.12, 0.01, asleep=pair[1:])])
+    assert one.startswith("- **mouth alone**: does not suffice; mouth alone at chance (all regions ahead by")
+    assert region_verdict([finding(*pair, 0.0, 0.005, asleep=pair)]) == f"- **mouth alone**: {ASLEEP}."
+    assert {plan.chance for plan in RECORDS} == {1 / 7}
 
 
 @pytest.mark.parametrize("plan", RECORDS, ids=lambda plan: plan.name)

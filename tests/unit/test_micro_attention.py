@@ -18,6 +18,7 @@ from fer_lab.experiment import recipe_for
 from fer_lab.explain import capture
 from fer_lab.harmonise import harmonise
 from fer_lab.models import ModelError, create, problems
+from fer_lab.papers import micro_attention
 from fer_lab.papers.micro_attention import (
     ATTENTIONS,
     CLAIMED,
@@ -39,6 +40,7 @@ from fer_lab.papers.micro_attention import (
     Step,
     WhereTrial,
     as_micro3,
+    asked_together,
     attention_maps,
     carry_over,
     changed_maps,
@@ -49,13 +51,11 @@ from fer_lab.papers.micro_attention import (
     fold_recall,
     gain_film,
     gain_table,
-    guessing,
-    in_doubt,
     in_proportion,
     inside_rank,
     judged,
-    knows,
     laboratories,
+    large_split,
     loso_strip,
     luckiest_p,
     macro_faces,
@@ -72,7 +72,7 @@ from fer_lab.papers.micro_attention import (
     record_trials,
     routes_plan,
     score_table,
-    sleepers,
+    silent,
     synthetic_recipe,
     train_step,
     trial_of,
@@ -86,8 +86,9 @@ from fer_lab.report import Report, ReportError, predict
 from fer_lab.sequences import micro_expressions
 from fer_lab.settings import load_settings
 from fer_lab.splits import LeakError, Split, every_seventh
+from fer_lab.synthetic import synthetic_faces
 from fer_lab.trainer import Recipe, Trainer
-from fer_lab.trial import Estimate, Finding, load_record, record_names, run_trial
+from fer_lab.trial import ASLEEP, Estimate, Finding, Marks, load_record, record_names, run_trial
 
 CPU = load_settings(device="cpu", precision="fp32", dataset="synthetic", budget="smoke")
 TINY = {"width": 2, "stem": "3x3"}
@@ -272,6 +273,16 @@ def test_the_readers_own_sets_come_in_three_classes():
     assert {lab.space.name for lab in labs} == {"micro-3"} and all(lab.is_still for lab in labs)
 
 
+def test_the_readers_large_expressions_come_first_in_five_classes(monkeypatch):
+    asked = []
+    faces = replace(synthetic_faces(60, seed=4, subjects=20, mask=False), name="theirs")
+    monkeypatch.setattr(micro_attention, "load_dataset", lambda name, settings: asked.append(name) or faces)
+    split = large_split(10, replace(CPU, dataset="oulu"))
+    assert asked == ["oulu"] and split.faces.name == "theirs" and split.faces.space == FIVE
+    assert 0 < len(split.faces) < 60 and not set(split.train.meta["subject"]) & set(split.val.meta["subject"])
+    assert large_split(40, replace(CPU, dataset="samm")).faces.fingerprint == macro_faces(40, seed=3).fingerprint
+
+
 # ---- steps
 
 def test_weights_of_the_same_name_and_shape_are_carried_over():
@@ -322,6 +333,7 @@ def test_photographs_have_a_drawn_stand_in(tmp_path):
         assert photographs(30, 1, given_settings).faces.name == "stand-in"
     real = photographs(30, 1, replace(CPU, dataset="fer2013", data_dir=FIXTURES))
     assert real.faces.name == "fer2013" and set(real.faces.meta["usage"]) == {"Training"}
+    assert len(real.val_index) == 1 and len(real.train_index) == 2  # even three pictures validate with one
 
 
 # ---- protocols and scores
@@ -464,7 +476,7 @@ def test_the_triptych_adds_up():
 # ---- trials
 
 def tiny_plan():
-    return routes_plan("micro-test", seeds=2, faces=40, epochs=1, small_faces=40, small_epochs=1, test_faces=40,
+    return routes_plan("micro-test", seeds=2, faces=21, epochs=1, small_faces=28, small_epochs=1, test_faces=40,
                        contestants=("units after large", "plain after large"))
 
 
@@ -490,26 +502,41 @@ def test_records_are_made_of_both_plans_by_what_runs_them():
         RoutesTrial, WhereTrial]
 
 
-def test_guessing_is_the_share_of_the_most_frequent_class():
-    labels = micro_faces(42, 999, lab="B", subjects=4).labels
-    assert guessing(42) == np.bincount(labels).max() / 42 > 0.2
+def told(tmp_path, **right):
+    "Records of both plans: routes that are right this often (0.6 where nothing is said), and maps that always win."
+    routes, rng = routes_plan("told", 2, 40, 1, 40, 1, test_faces=400), np.random.default_rng(0)
+    people = np.arange(400) // 10
+    share = {(name, test): right.get(name.split()[0], 0.6) for name in routes.conditions for test in routes.tests}
+    answers = run_trial(routes, lambda name, seed: {
+        test: Marks(rng.random(400) < share[name, test], people) for test in routes.tests}, tmp_path / "a",
+        progress=False)
+    maps = run_trial(where_plan("told-where", routes), lambda name, seed: {
+        block: Marks(rng.random(400) < 0.9, people) for block in ("block 1", "block 2", "block 3")}, tmp_path / "b",
+        progress=False)
+    return answers, maps
 
 
-class Told:
-    "A record of routes with these accuracies."
-
-    def __init__(self, **right):
-        self.plan, self.right = routes_plan("told", 2, 40, 1, 40, 1, test_faces=400), right
-
-    def accuracy(self, contestant, test):
-        return Estimate(self.right.get(contestant.split()[0], 0.9), 0.02, 20.0, 2, 40, 400, True)
+def test_plans_know_what_blind_answers_get_and_half_is_an_answer_for_maps():
+    assert [plan.chance for plan in RECORDS] == [1 / 5, None]
 
 
-def test_who_only_guesses_is_asleep_and_so_are_its_maps():
-    assert sleepers(Told()) == set()
-    names = {name for name, _ in sleepers(Told(plain=guessing(400) + 0.03))}
-    assert names == {"plain after large", "plain from scratch"}
-    assert {("trained map", "block 1"), ("mean map", "block 3")} <= sleepers(Told(units=0.2))
+def test_maps_of_a_network_that_guesses_are_not_asked_and_who_guesses_is_named(tmp_path):
+    found = asked_together(*told(tmp_path / "all awake"))
+    assert silent(found) == "" and not any(f.asleep for f in found)
+    found = asked_together(*told(tmp_path / "plain", plain=0.2))
+    assert silent(found) == "plain after large, plain from scratch"
+    of_maps = [f.verdict for f in found if f.first == "trained map"]
+    assert len(of_maps) == 6 and ASLEEP not in of_maps
+    found = asked_together(*told(tmp_path / "units", units=0.2))
+    assert {f.verdict for f in found if f.first == "trained map"} == {ASLEEP}
+    assert "**Attention falls on what moves**: at chance: cannot be asked." in claims_verdict(found)
+    assert "map" not in silent(found) and len({f.together for f in found}) == 1
+
+
+def test_a_laboratory_is_named_where_it_matters():
+    pair = ("three stages", "one stage")
+    found = [finding(*pair, 0.1, asleep=pair), finding(*pair, 0.1, test="other laboratory", asleep=pair[1:])]
+    assert silent(found) == "three stages (same laboratory), one stage"
 
 
 def test_every_route_ends_with_small_expressions_and_new_seeds_bring_new_faces():
@@ -522,9 +549,9 @@ def test_every_route_ends_with_small_expressions_and_new_seeds_bring_new_faces()
     assert not tested & set(routes.split("small", 0).faces.meta["subject"])
 
 
-def finding(first, second, value, spread=0.01, test="same laboratory"):
+def finding(first, second, value, spread=0.01, test="same laboratory", asleep=()):
     difference = Estimate(value, spread, 20.0, 10, 100, 700, True)
-    return Finding(first, second, test, difference, 0.05, difference.p, difference.p_inside(0.05))
+    return Finding(first, second, test, difference, 0.05, difference.p, difference.p_inside(0.05), asleep=asleep)
 
 
 @pytest.mark.parametrize(("plain", "flat", "expected"), [
@@ -534,11 +561,11 @@ def test_a_claim_needs_all_its_comparisons(plain, flat, expected):
     told = [finding(*pairs[0], plain), finding(*pairs[1], flat, 0.01 if flat != 0.04 else 0.1)]
     assert judged(told, pairs) == expected
     assert judged(told[:1], pairs) == "not all of it measured" and judged([], pairs) == "not measured"
-    first, lab = pairs[0][0], "same laboratory"
-    assert judged(told, pairs, {(first, lab)}) == expected  # one of the two knows something: a fair question
-    both = {(first, lab), (pairs[1][1], lab)}
-    assert judged(told, pairs, both) == "at chance: cannot be asked"
-    assert "**The units help**: at chance: cannot be asked." in claims_verdict(told, both)
+    one = [replace(f, asleep=(f.second,)) for f in told]
+    assert judged(one, pairs) == expected  # one of the two knows something: a fair question
+    both = [told[0], replace(told[1], asleep=pairs[1])]
+    assert judged(both, pairs) == ASLEEP
+    assert "**The units help**: at chance: cannot be asked." in claims_verdict(both)
 
 
 @pytest.mark.parametrize("plan", RECORDS, ids=lambda plan: plan.name)
@@ -566,23 +593,10 @@ def test_a_person_on_both_sides_is_refused():
 
 def test_it_joins_the_table_of_explanations_live(tmp_path, monkeypatch):
     draw = reliance.expression_faces
-    monkeypatch.setattr(reliance, "expression_faces", lambda n, *rest: draw(min(n, 40), *rest))
-    plan = reliance.Plan("tiny", ("micro-attention",), (0,), faces=40, epochs=1, examined=14, few=3,
+    monkeypatch.setattr(reliance, "expression_faces", lambda n, *rest: draw(min(n, 28), *rest))
+    plan = reliance.Plan("tiny", ("micro-attention",), (0,), faces=28, epochs=1, examined=7, few=2,
                          methods=("Saliency", "LayerGradCam"), rule_seeds=())
     record = reliance.run_plan(plan, tmp_path)
     assert [run["network"] for run in record.runs] == ["micro-attention"] and not record.runs[0]["missing"]
     assert record.league().loc[["Saliency", "LayerGradCam"], "networks"].tolist() == ["1 of 1"] * 2
     assert "micro-attention" in reliance.FULL.networks and "micro-attention" in reliance.RECORD.networks
-
-
-def test_a_network_knows_something_if_its_recall_is_clearly_above_that_of_blind_answers():
-    def told(n, right):
-        labels = np.arange(n) % 5
-        said = np.where(np.arange(n) < right * n, labels, (labels + 1) % 5)
-        return Report("made up", labels, np.eye(5, dtype=np.float32)[said], FIVE.classes, {})
-
-    assert knows(told(500, 0.3)) and not knows(told(500, 0.2)) and not knows(told(20, 0.3))
-    assert not knows(told(5, 0.6))  # three lucky clips, each the only one of its class
-    assert in_doubt(told(500, 0.3)) == "" and "At chance (mean recall 20%)" in in_doubt(told(500, 0.2))
-    always = replace(told(500, 0.3), probabilities=np.eye(5, dtype=np.float32)[np.zeros(500, int)])
-    assert not knows(always)

@@ -5,7 +5,7 @@ import * as geometry from "../../fer_lab/assets/geometry.mjs";
 import { between, interpolated } from "../../fer_lab/assets/lattice.mjs";
 import { LIMITS, dragged, inWords, pinched, pressed, winner, within } from "../../fer_lab/assets/moves.mjs";
 import { borders, colourScale, drops, finding, nearest, strongest, worstOf } from "../../fer_lab/assets/occlusion.mjs";
-import { schemeOf } from "../../fer_lab/assets/parts.mjs";
+import { schemeOf, shared } from "../../fer_lab/assets/parts.mjs";
 import { frozenModel } from "../../fer_lab/assets/frozen.mjs";
 
 const START = { rotation: 0, scale: 1, x: 0, y: 0, rest: [1, 0, 0, 1] };
@@ -192,4 +192,26 @@ test("the host's theme is recognised", () => {
   assert.equal(schemeOf(body(["nav", "quarto-dark"])), "dark");
   assert.equal(schemeOf(body(["vscode-light"])), "light");
   assert.equal(schemeOf(body(["anything"])), null);
+});
+
+test("a view tells its model, hears others, and does not hear itself", () => {
+  const [values, heard, saved] = [{ face: 0, hops: 1 }, new Map(), []];
+  const model = {
+    get: (name) => values[name],
+    set: (name, value) => { const news = values[name] !== value; values[name] = value; if (news) heard.get(`change:${name}`)?.(); },
+    on: (event, call) => heard.set(event, call),
+    off: (event, call) => { if (heard.get(event) === call) heard.delete(event); },
+    save_changes: () => saved.push({ ...values }),
+  };
+  let renewed = 0;
+  const { state, tell, stop } = shared(model, ["face", "hops"], () => { renewed += 1; });
+  assert.deepEqual(state, { face: 0, hops: 1 });
+  Object.assign(state, { face: 2, hops: 5 });
+  tell(); // half way, the model holds the new face and the old number of hops
+  assert.deepEqual([state, saved, renewed], [{ face: 2, hops: 5 }, [{ face: 2, hops: 5 }], 0]);
+  model.set("hops", 7);
+  assert.deepEqual([state.hops, renewed], [7, 1]);
+  stop();
+  model.set("hops", 3);
+  assert.deepEqual([state.hops, renewed, heard.size], [7, 1, 0]);
 });
