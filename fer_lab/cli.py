@@ -507,6 +507,7 @@ def lab_command(
     if written:
         tell_written(written, opened)
     words = jupyter_command(opened, browser, port)
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads of a kernel that wait do not hold a core meanwhile
     if os.name == "posix":
         os.execv(words[0], words)  # JupyterLab takes our place: signals and exit code are its own
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for JupyterLab, which asks back
