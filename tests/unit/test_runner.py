@@ -140,7 +140,7 @@ def test_bars_are_drawn_at_a_terminal():
 def test_a_run_that_is_stopped_leaves_a_page_that_says_so(tmp_path):
     slow = ["open('started', 'w').close()", "import time; time.sleep(300)"]
     write(tmp_path / "nbs", {"papers/a": slow, "papers/b": ["1"]})
-    code = ("import signal; signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a shell's background\n"
+    code = ("import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a background job ignores it
             "from pathlib import Path; from fer_lab.runner import *; from fer_lab.workspace import Home\n"
             "from fer_lab.settings import load_settings\n"
             "run_lab(load_settings(budget='smoke'), home=Home(Path('nbs').resolve(), 'repository'), out=Path('run'))")
