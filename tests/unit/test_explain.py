@@ -199,17 +199,20 @@ def layers(activation):
     return nn.Sequential(nn.Conv2d(1, 2, 3), activation, nn.Flatten(), nn.Linear(2 * 22 * 22, 3))
 
 
-@pytest.mark.parametrize(("model", "method", "reason"), [
-    (layers(nn.PReLU()), "DeepLift", "no rule for PReLU"), (layers(nn.PReLU()), "GuidedBackprop", "no rule for PReLU"),
-    (layers(nn.GELU()), "GuidedGradCam", "no rule for GELU"), (layers(nn.Tanh()), "Deconvolution", "no nn.ReLU"),
-    (Functional(), "DeepLift", "called as a function"), (Functional(), "GuidedBackprop", "called as a function"),
-    (Twice(), "DeepLift", "more than once"), (Gate(), "DeepLift", r"misses the difference.*perhaps Mul"),
-    (nn.Sequential(nn.Conv2d(1, 2, 3), nn.MaxPool2d(3, 2), nn.Flatten(), nn.Linear(200, 3)), "DeepLift",
+@pytest.mark.parametrize(("build", "method", "reason"), [
+    (lambda: layers(nn.PReLU()), "DeepLift", "no rule for PReLU"),
+    (lambda: layers(nn.PReLU()), "GuidedBackprop", "no rule for PReLU"),
+    (lambda: layers(nn.GELU()), "GuidedGradCam", "no rule for GELU"),
+    (lambda: layers(nn.Tanh()), "Deconvolution", "no nn.ReLU"),
+    (Functional, "DeepLift", "called as a function"), (Functional, "GuidedBackprop", "called as a function"),
+    (Twice, "DeepLift", "more than once"), (Gate, "DeepLift", r"misses the difference.*perhaps Mul"),
+    (lambda: nn.Sequential(nn.Conv2d(1, 2, 3), nn.MaxPool2d(3, 2), nn.Flatten(), nn.Linear(200, 3)), "DeepLift",
      "overlapping max pooling in 1"),
-    (layers(nn.PReLU()), "LRP", "LRP"),
+    (lambda: layers(nn.PReLU()), "LRP", "LRP"),
 ])
-def test_not_defined_says_why(model, method, reason, x):
+def test_not_defined_says_why(build, method, reason, x):
     torch.manual_seed(0)
+    model = build()
     with pytest.raises(NotDefined, match=reason):
         attribute(model, x * 2, method, 0)
     assert not any(m._forward_hooks or m._forward_pre_hooks or m._backward_hooks for m in model.modules())
