@@ -8,9 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-
-sys.path.insert(0, str(Path(__file__).parent))
 import training
+from bars import bars, network, split
 
 from fer_lab.augment import Augment
 from fer_lab.distributed import gather, processes, rank, together
@@ -40,7 +39,7 @@ def trained(folder, norm, callbacks=(), **recipe):
     model = Exact(norm)
     how = {"save_every": 0.0, "progress": False, "settings": training.SETTINGS}
     trainer = Trainer(model, replace(RECIPE, **recipe), folder, callbacks, **how)
-    history = trainer.fit(training.split()).history
+    history = trainer.fit(split()).history
     weights = torch.cat([value.flatten().double() for value in trainer.evaluated.state_dict().values()])
     alike = all(torch.equal(weights, other) for other in gather(weights))
     return weights.tolist(), alike, history.loss.tolist(), history.val_war.tolist()
@@ -49,7 +48,7 @@ def trained(folder, norm, callbacks=(), **recipe):
 def counted():
     "Confusion counts of one checkpoint on 101 faces, and on 2."
     torch.manual_seed(7)
-    model, faces = training.network(7), training.bars(101, seed=9)
+    model, faces = network(7), bars(101, seed=9)
     few = faces.subset([3, 4])
     return [Report("", part.labels, predict(model, part), part.classes).confusion.tolist() for part in (faces, few)]
 

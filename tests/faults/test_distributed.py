@@ -7,18 +7,17 @@ import sys
 from pathlib import Path
 
 import pytest
+import ranks
 import torch
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE))
-import ranks  # noqa: E402
 
 pytestmark = [pytest.mark.skipif(os.name == "nt", reason="gloo and SIGKILL"), pytest.mark.xdist_group("kill")]
 
 
 def torchrun(count, *words, cwd=None):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count), *words]
-    environ = {**os.environ, "PYTHONPATH": str(HERE.parent.parent)}
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (HERE.parent.parent, HERE.parent)))}
     return subprocess.run([*map(str, command)], cwd=cwd, env=environ, capture_output=True, text=True, timeout=500)
 
 

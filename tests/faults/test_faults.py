@@ -1,13 +1,13 @@
 "What goes wrong inside a training: a sentence says where, and what was good stays."
 
 import json
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import training
+from bars import bars, network, split
 from safetensors.torch import load_file
 
 from fer_lab.run import Run, TrainingError
@@ -15,13 +15,10 @@ from fer_lab.settings import LabError
 from fer_lab.splits import Split
 from fer_lab.trainer import Trainer
 
-sys.path.insert(0, str(Path(__file__).parent))
-import training
-
 
 def trainer(folder, model=None, callbacks=(), **recipe):
     recipe = replace(training.RECIPE, **{"epochs": 2, **recipe})
-    return Trainer(model or training.network(), recipe, folder, callbacks, settings=training.SETTINGS, progress=False)
+    return Trainer(model or network(), recipe, folder, callbacks, settings=training.SETTINGS, progress=False)
 
 
 class From:
@@ -42,7 +39,7 @@ def poison(layer):
 @pytest.mark.parametrize("layer, name", [(0, r"layer 0 \(Conv2d\)"), (5, r"layer 5 \(Linear\)")])
 def test_a_loss_that_is_no_number_names_step_and_layer_and_spoils_nothing(tmp_path, layer, name):
     with pytest.raises(TrainingError, match=rf"nan in epoch 2, step 4; no number first: {name}. The last good"):
-        trainer(tmp_path, callbacks=[From(2, 4, poison(layer))]).fit(training.split())
+        trainer(tmp_path, callbacks=[From(2, 4, poison(layer))]).fit(split())
     assert Run(tmp_path).card["epoch"] == 1 and len(Run(tmp_path).history) == 1
     assert all(weights.isfinite().all() for weights in load_file(tmp_path / "model.safetensors").values())
 
@@ -52,10 +49,10 @@ def test_a_gradient_that_is_no_number_is_found_before_the_step(tmp_path):
         def forward(self, x):
             return (x * 0).sqrt() + x  # its value is fine, its slope at 0 is infinite times 0
 
-    model = torch.nn.Sequential(*training.network(), Root())
+    model = torch.nn.Sequential(*network(), Root())
     before = model[5].weight.detach().clone()
     with pytest.raises(TrainingError, match="step 1; no number first: the gradient of 5.bias. No epoch was"):
-        trainer(tmp_path, model).fit(training.split())
+        trainer(tmp_path, model).fit(split())
     assert torch.equal(model[5].weight, before)
 
 
@@ -64,7 +61,7 @@ class Narrow(torch.nn.Module):
 
     def __init__(self, room):
         super().__init__()
-        self.net, self.room = training.network()[3:], room  # no batch norm: parts then give the same step
+        self.net, self.room = network()[3:], room  # no batch norm: parts then give the same step
         self.net[2] = torch.nn.Linear(196, 7)
         self.net[0].p = 0.0
 
@@ -81,9 +78,9 @@ def test_out_of_memory_halves_the_batch_and_gives_the_same_training(tmp_path):
         model = Narrow(room)
         if room < 8:
             with pytest.warns(UserWarning, match="computed in 4 parts"):
-                runs[room] = trainer(tmp_path / "3", model, ema=0.0, mixup=0.0).fit(training.split())
+                runs[room] = trainer(tmp_path / "3", model, ema=0.0, mixup=0.0).fit(split())
         else:
-            runs[room] = trainer(tmp_path / "8", model, ema=0.0, mixup=0.0).fit(training.split())
+            runs[room] = trainer(tmp_path / "8", model, ema=0.0, mixup=0.0).fit(split())
     assert runs[3].config["parts"] == 4 and runs[8].config["parts"] == 1
     whole, parts = (load_file(runs[room].folder / "model.safetensors") for room in (8, 3))
     assert all(torch.allclose(whole[key], parts[key], atol=1e-4) for key in whole)
@@ -91,13 +88,13 @@ def test_out_of_memory_halves_the_batch_and_gives_the_same_training(tmp_path):
 
 def test_when_nothing_fits_it_says_so(tmp_path):
     with pytest.raises(TrainingError, match="Not even 2 faces fit into memory"):
-        trainer(tmp_path, Narrow(0)).fit(training.split())
+        trainer(tmp_path, Narrow(0)).fit(split())
 
 
 def test_labels_that_the_model_cannot_give_are_refused_before_the_first_step(tmp_path):
-    model = torch.nn.Sequential(*training.network()[:5], torch.nn.Linear(576, 5))
+    model = torch.nn.Sequential(*network()[:5], torch.nn.Linear(576, 5))
     with pytest.raises(TrainingError, match="gives 5 numbers a face, the faces have 7 classes"):
-        trainer(tmp_path, model).fit(training.split())
+        trainer(tmp_path, model).fit(split())
 
 
 def sides(faces, train, val):
@@ -114,23 +111,23 @@ def sides(faces, train, val):
 ], ids=["no train", "no val", "one class", "unlabelled", "outside the classes"])
 def test_what_cannot_be_learnt_from_is_refused_before_the_first_step(tmp_path, spoil, message):
     with pytest.raises(LabError, match=message):
-        trainer(tmp_path).fit(spoil(training.bars()))
+        trainer(tmp_path).fit(spoil(bars()))
     assert not (tmp_path / "config.json").exists()
 
 
 def test_choices_of_a_run_are_taken_again_when_it_goes_on(tmp_path):
     stop = From(2, 3, lambda trainer: setattr(trainer, "asked", True))
     with pytest.raises(KeyboardInterrupt, match="Stopped after step 3 of epoch 2"):
-        trainer(tmp_path, callbacks=[stop]).fit(training.split())
+        trainer(tmp_path, callbacks=[stop]).fit(split())
     config = json.loads((tmp_path / "config.json").read_text())
     assert config["precision"] == "fp32" and config["threads"] == torch.get_num_threads()
     config |= {"precision": "bf16", "layout": "torch.contiguous_format"}
     (tmp_path / "config.json").write_text(json.dumps(config))
     again = trainer(tmp_path)
-    again.fit(training.split())
+    again.fit(split())
     assert again.precision == "bf16" and again.layout is torch.contiguous_format
 
 
 def test_the_card_says_how_exactly_a_run_repeats(tmp_path):
-    card = trainer(tmp_path, epochs=1).fit(training.split()).card
+    card = trainer(tmp_path, epochs=1).fit(split()).card
     assert card["repeats"].startswith("to the last bit") and card["input"]["mean"] == card["input"]["std"] == 0.5

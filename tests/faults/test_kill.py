@@ -6,18 +6,15 @@ import os
 import random
 import re
 import signal
-import sys
 import time
-from pathlib import Path
 
 import pytest
 import torch
+import training
+from bars import network, split
 
 from fer_lab.checkpoint import load_state
 from fer_lab.run import Run, owner
-
-sys.path.insert(0, str(Path(__file__).parent))
-import training
 
 pytestmark = [
     pytest.mark.skipif(os.name == "nt", reason="forks and SIGKILL are POSIX"),
@@ -120,8 +117,8 @@ def test_a_torn_state_costs_a_step_and_a_warning(tmp_path, unbroken, recwarn):
         kill(tmp_path / "broken", random.Random())
     state = tmp_path / "broken" / "state.pt"
     state.write_bytes(state.read_bytes()[:-1000])
-    training.Trainer(training.network(), training.RECIPE, state.parent, [training.Chancy()],
-                     settings=training.SETTINGS, progress=False).fit(training.split())  # fmt: skip
+    training.Trainer(network(), training.RECIPE, state.parent, [training.Chancy()],
+                     settings=training.SETTINGS, progress=False).fit(split())  # fmt: skip
     assert any("Going on from the state before it" in str(warning.message) for warning in recwarn)
     assert_same_run(tmp_path / "broken", unbroken)
 

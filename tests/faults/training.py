@@ -8,37 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from bars import network, split
 
 from fer_lab.augment import Augment
-from fer_lab.faceset import FER7, FaceSet
 from fer_lab.settings import LabError, load_settings
-from fer_lab.splits import Split
 from fer_lab.trainer import Recipe, Stopped, Trainer
 
 SETTINGS = load_settings(device="cpu", precision="fp32")
 RECIPE = Recipe(epochs=4, batch=8, lr=0.01, ema=0.9, mixup=0.4, label_smoothing=0.1, augment=Augment(erase=0.3), seed=3)
-
-
-def bars(n=190, seed=0):
-    "Seven classes that differ in the position of a bright bar: easy to learn."
-    rng = np.random.default_rng(seed)
-    labels, frames = np.arange(n) % 7, rng.integers(0, 60, (n, 1, 14, 14), dtype=np.uint8)
-    for i, label in enumerate(labels):
-        frames[i, 0, 2 * label : 2 * label + 2] += 180
-    return FaceSet("bars", frames, labels, FER7)
-
-
-def split(faces=None):
-    faces = faces or bars()
-    n = len(faces)
-    return Split(faces, "by hand", range(n - 60), range(n - 60, n - 30), range(n - 30, n), {"identical image": "no"})
-
-
-def network(seed=0):
-    torch.manual_seed(seed)
-    return torch.nn.Sequential(
-        torch.nn.Conv2d(1, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.ReLU(), torch.nn.Dropout(0.2), torch.nn.Flatten(),
-        torch.nn.Linear(4 * 144, 7))  # fmt: skip
 
 
 class Chancy:

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 import traitlets
+from bars import bars
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -71,17 +72,8 @@ UNCHECKED = {"identical image": "not the question here"}
 RECIPE = Recipe(epochs=6, batch=16, lr=0.01, schedule="constant", augment=Augment(flip=0, rotate=5), seed=0)
 
 
-def bars(n=130, seed=0):
-    "Seven classes that differ in the position of a bright bar."
-    rng = np.random.default_rng(seed)
-    labels, frames = np.arange(n) % 7, rng.integers(0, 60, (n, 1, 14, 14), dtype=np.uint8)
-    for i, label in enumerate(labels):
-        frames[i, 0, 2 * label : 2 * label + 2] += 180
-    return FaceSet("bars", frames, labels, FER7)
-
-
 def split():
-    faces = bars()
+    faces = bars(130)
     return Split(faces, "by hand", range(84), range(84, 107), range(107, 130), UNCHECKED)
 
 

@@ -7,45 +7,17 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from bars import bars, network, split
 
 from fer_lab.augment import Augment
-from fer_lab.faceset import FER7, FaceSet, FaceSetError
+from fer_lab.faceset import FER7, FaceSetError
 from fer_lab.models import create, load_model
 from fer_lab.report import evaluate
 from fer_lab.settings import load_settings
-from fer_lab.splits import Split
 from fer_lab.trainer import Recipe, Run, Trainer, TrainingError
 
 SETTINGS = load_settings(device="cpu", precision="fp32")
 RECIPE = Recipe(epochs=3, batch=16, lr=0.01, augment=Augment(flip=0, rotate=5), seed=0)
-UNCHECKED = {"identical image": "not the question here"}
-
-
-def bars(n=130, seed=0):
-    "Seven classes that differ in the position of a bright bar: easy to learn."
-    rng = np.random.default_rng(seed)
-    labels, frames = np.arange(n) % 7, rng.integers(0, 60, (n, 1, 14, 14), dtype=np.uint8)
-    for i, label in enumerate(labels):
-        frames[i, 0, 2 * label : 2 * label + 2] += 180
-    return FaceSet("bars", frames, labels, FER7)
-
-
-def split(faces=None):
-    faces = faces or bars()
-    n = len(faces)
-    return Split(faces, "by hand", range(n - 60), range(n - 60, n - 30), range(n - 30, n), UNCHECKED)
-
-
-def network(seed=0):
-    torch.manual_seed(seed)
-    return torch.nn.Sequential(
-        torch.nn.Conv2d(1, 8, 3),
-        torch.nn.BatchNorm2d(8),
-        torch.nn.ReLU(),
-        torch.nn.Dropout(0.2),
-        torch.nn.Flatten(),
-        torch.nn.Linear(8 * 144, 7),
-    )
 
 
 def trainer(folder, model=None, recipe=RECIPE, **more):
