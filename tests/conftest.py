@@ -33,7 +33,10 @@ def pytest_configure(config):
 
 
 SCRATCH = pytest.StashKey[str]()
-hypothesis.settings.register_profile("lab", deadline=None, max_examples=50)  # a loaded machine is slow, not wrong
+# No deadline: a loaded machine is slow, not wrong. The same examples each time: a change that passes passes again;
+# `pytest --hypothesis-profile explore` looks for new ones.
+hypothesis.settings.register_profile("lab", deadline=None, max_examples=50, derandomize=True)
+hypothesis.settings.register_profile("explore", deadline=None, max_examples=500)
 hypothesis.settings.load_profile("lab")
 
 

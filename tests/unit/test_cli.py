@@ -29,6 +29,8 @@ from fer_lab.settings import LabError, load_settings
 from fer_lab.synthetic import synthetic_faces
 from fer_lab.workspace import MANIFEST
 
+pytestmark = pytest.mark.xdist_group("cli")  # its slow fixture is made once
+
 ROOT = Path(__file__).parents[2]
 TRACEBACK = "Traceback (most recent call last)"
 

@@ -16,6 +16,8 @@ from fer_lab.report import load_report
 from fer_lab.settings import load_settings
 from fer_lab.splits import split_for
 
+pytestmark = pytest.mark.xdist_group("experiment")  # its slow fixture is made once
+
 
 @pytest.fixture(scope="module")
 def settings():

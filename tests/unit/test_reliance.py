@@ -17,6 +17,8 @@ from fer_lab.augment import to_float
 from fer_lab.synthetic import AU_NAMES, Pose, au_index, render, sample_params
 from fer_lab.trial import estimate
 
+pytestmark = pytest.mark.xdist_group("reliance")  # its slow fixture is made once
+
 UPRIGHT = Pose(0, 0, 0, 0, 0)
 
 

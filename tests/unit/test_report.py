@@ -151,9 +151,9 @@ def test_blind_answers_are_at_chance_however_common_their_class_is():
     assert not at_chance(np.ones(1000, bool), truth)
 
 
-@given(st.integers(2, 7), st.integers(0, 10_000))
-def test_random_answers_are_at_chance(k, seed):
-    rng = np.random.default_rng(seed)
-    truth = np.repeat(np.arange(k), 200)
-    assert at_chance(rng.integers(0, k, len(truth)) == truth, truth)
+@pytest.mark.parametrize("k", range(2, 8))
+def test_random_answers_are_at_chance(k):
+    rng, truth = np.random.default_rng(k), np.repeat(np.arange(k), 200)
+    answers = rng.integers(0, k, (500, len(truth))) == truth
+    assert np.mean([at_chance(right, truth) for right in answers]) > 0.96  # two standard errors, one side: 2.3 % escape
     assert at_chance(np.array([True, True]), np.array([0, 1]))  # two lucky faces prove nothing

@@ -37,6 +37,8 @@ from fer_lab.scoreboard import Outcome, read_state
 from fer_lab.settings import load_settings
 from fer_lab.workspace import Home, NotebookError
 
+pytestmark = pytest.mark.xdist_group("runner")  # its slow fixture is made once
+
 FIGURE = """#| exports
 import os, plotly.graph_objects as go
 go.Figure(go.Bar(y=[1, 2]), {"title": "A finding"}).show()"""
