@@ -21,7 +21,6 @@ from pathlib import Path
 from types import FunctionType, ModuleType, TracebackType
 from typing import Any, NamedTuple
 
-import nbformat
 import numpy as np
 import torch
 from fastcore.basics import patch
@@ -474,15 +473,17 @@ def proven(self: Exercise) -> bool:
 SOURCE = re.compile(r"^(\w+) = Exercise\(", re.MULTILINE)  # the cell where an exercise is written
 
 
-def learners_cells(exercise: Exercise) -> list[nbformat.NotebookNode]:
+def learners_cells(exercise: Exercise) -> list[Any]:  # nodes of nbformat
     "Task, stub and check as cells."
+    from nbformat.v4 import new_code_cell, new_markdown_cell  # takes two seconds to import, and no lesson needs it
+
     task = f"### Exercise: {exercise.title}\n\n{exercise.task}"
     code = (exercise.stub, f"{exercise.name}.check()")
-    return [nbformat.v4.new_markdown_cell(task), *map(nbformat.v4.new_code_cell, code)]
+    return [new_markdown_cell(task), *map(new_code_cell, code)]
 
 
 def place(
-    notebook: nbformat.NotebookNode,  # is changed
+    notebook: Any,  # a node of nbformat; is changed
     exercises: Mapping[str, Exercise],  # by name, those written in it
 ) -> None:
     "Write task, stub and check behind the source of each exercise, or bring those that are there up to date."
@@ -525,6 +526,8 @@ def exercises() -> dict[str, Exercise]:  # "papers.stn.turning" -> the exercise
 # %% ../nbs/library/15_exercise.ipynb #439c179b
 def main(arguments: Sequence[str] | None = None) -> int:
     "Bring the learner's cells of notebooks up to date; returns the exit code."
+    import nbformat
+
     for path in map(Path, sys.argv[1:] if arguments is None else arguments):
         notebook = nbformat.read(path, as_version=4)
         text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
