@@ -274,8 +274,8 @@ def resumable(again: str):
 
 # %% ../nbs/library/22_cli.ipynb #cell-026
 # What can be trained on stills. Written out, because asking the registry would make `--help` wait for PyTorch.
-MODELS = ("alexnet, classic, compact, compact-gru, gcn (--set nodes=found), micro-attention, multiscale, plain, "
-          "resnet18, stn.")
+MODELS = ("alexnet, classic, compact, compact-gru, gcn (--set nodes=found), mgln-still, micro-attention, multiscale, "
+          "plain, resnet18, stn.")
 
 
 @app.command()

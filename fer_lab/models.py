@@ -42,6 +42,7 @@ REGISTRY: dict[str, str | type[nn.Module]] = {
     "compact": "fer_lab.papers.compact:CompactCNN",
     "compact-gru": "fer_lab.papers.compact:FrameToSequence",
     "mgln": "fer_lab.papers.mgln:MGLN",
+    "mgln-still": "fer_lab.papers.mgln:StillMGLN",
     "micro-attention": "fer_lab.papers.micro_attention:MicroAttentionNet",
     "gcn": "fer_lab.papers.gcn:GraphNet",
     "multiscale": "fer_lab.papers.multiscale:MultiScale",

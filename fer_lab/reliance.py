@@ -543,6 +543,7 @@ NETWORKS = {  # name in the registry -> setup
     "multiscale": Setup({"depth": 2, "stem": (8, 16), "widths": (8, 24), "dropout": 0.1}, 8e-3, 1.4, "high"),
     "micro-attention": Setup({"width": 8, "stem": "3x3"}, 4e-3, 2, "high"),
     "gcn": Setup({"dropout": 0.2}, 4e-3, 2, "high"),
+    "mgln-still": Setup({}, 5e-3, 2, "high"),
     "resnet18": Setup({}),  # 313 million multiplications a face: for the full budget only
 }
 
@@ -739,8 +740,8 @@ def _same_plan(plan: Plan, folder: Path) -> None:
                             "take another folder, or delete that one.")
 
 # %% ../nbs/library/27_reliance.ipynb #bb8619f8
-RECORD = Plan("expressions", ("stn", "plain", "compact", "alexnet", "multiscale", "micro-attention", "gcn"), (0, 1, 2),
-              3000, epochs=5, examined=60, few=8, rule_seeds=(0, 1, 2, 3))
+RECORD = Plan("expressions", ("stn", "plain", "compact", "alexnet", "multiscale", "micro-attention", "gcn",
+                              "mgln-still"), (0, 1, 2), 3000, epochs=5, examined=60, few=8, rule_seeds=(0, 1, 2, 3))
 
 
 def record(folder: Path) -> Path:  # unfinished parts are kept in the folder; returns the file

@@ -24,6 +24,7 @@ from fer_lab.faceset import CKPLUS7
 from fer_lab.figures import alt_text, figure_bytes
 from fer_lab.models import ModelError, count_parameters, create, problems
 from fer_lab.papers.mgln import (
+    BOXES,
     CHANGES,
     CONDITIONS,
     MGLN,
@@ -38,6 +39,7 @@ from fer_lab.papers.mgln import (
     SharedOffsets,
     SharedShallow,
     StepDown,
+    StillMGLN,
     StillOffsets,
     TwoHeads,
     all_boxes,
@@ -664,3 +666,38 @@ def test_a_kept_record_belongs_to_its_plan(plan):
     assert plan.chance == pytest.approx(1 / 7)
     if plan.name in record_names():
         assert load_record(plan.name).plan.fingerprint == plan.fingerprint
+
+
+# MGLN for stills
+
+
+def test_a_still_is_cut_where_the_boxes_say_and_answered_by_the_film_of_one_moment():
+    ramp = torch.linspace(-1, 1, 48).expand(2, 1, 48, 48)  # grey tells the column; turned, the row
+    model = StillMGLN(7).eval()
+    for picture, (low, high), axis in ((ramp, (0, 2), -1), (ramp.mT, (1, 3), -2)):
+        sheet = model.sheet(picture)
+        assert sheet.shape == (2, 1, *sheet_shape(64))
+        for name, place in places(64).items():
+            seen = sheet[0, 0, *place].movedim(axis, -1)
+            first, last = (48 * BOXES[name][k] - 0.5 for k in (low, high))  # edges of the box, in pixels
+            step = (last - first) / seen.shape[-1]
+            expected = torch.linspace(first + step / 2, last - step / 2, seen.shape[-1]) / 23.5 - 1
+            torch.testing.assert_close(seen, expected.expand_as(seen), atol=1e-4, rtol=0)
+    film = MGLN(**model.config).eval()
+    film.load_state_dict(model.film.state_dict())
+    x = torch.randn(3, 1, 48, 48).clamp(-1, 1)
+    torch.testing.assert_close(model(x), film(model.sheet(x)[:, None]))
+    assert not problems(model)
+
+
+def test_heat_of_a_still_lies_on_the_box_of_the_face_or_is_refused():
+    model, x = create("mgln-still").eval(), torch.rand(2, 1, 48, 48) * 2 - 1
+    heat = attribute(model, x, "LayerGradCam", target=torch.tensor([0, 1]))
+    left, top, right, bottom = (round(48 * edge) for edge in BOXES["face"])
+    inside = torch.zeros(48, 48, dtype=torch.bool)
+    inside[top:bottom, left:right] = True
+    assert heat[:, inside].abs().sum() > 0 and not heat[:, ~inside].any()
+    with pytest.raises(ExplainError, match="does not see the face alone"):
+        attribute(model, x, "LayerGradCam", target=torch.tensor([0, 1]), layer="film.end")
+    saliency = attribute(model, x, "Saliency", target=torch.tensor([0, 1]))
+    assert not saliency[:, :8].any() and saliency[:, inside].any()  # the hair is in no box
