@@ -650,10 +650,12 @@ def add(
 def in_lines(
     found: Iterable[Finding],
 ) -> str:  # Markdown, "" if nothing was found
-    "What may be said, pair by pair, all tests of a pair in one line."
+    "What may be said, pair by pair, all tests of a pair in one line; also which of the two is at chance."
     said: dict[tuple[str, str], list[str]] = {}
     for f in found:
-        said.setdefault((f.first, f.second), []).append(f"{f.verdict} on {f.test} ({points(f.difference.value)})")
+        note = f", {f.asleep[0]} is at chance" if len(f.asleep) == 1 else ""
+        words = f"{f.verdict} on {f.test} ({points(f.difference.value)}{note})"
+        said.setdefault((f.first, f.second), []).append(words)
     lines = [f"- **{first}** against **{second}**: {'; '.join(parts)}." for (first, second), parts in said.items()]
     return "\n".join(lines)
 

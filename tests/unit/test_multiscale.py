@@ -49,7 +49,7 @@ from fer_lab.report import evaluate
 from fer_lab.settings import load_settings
 from fer_lab.splits import every_seventh
 from fer_lab.synthetic import synthetic_faces
-from fer_lab.trial import Estimate, Finding, in_lines, load_record, record_names, run_trial
+from fer_lab.trial import ASLEEP, Estimate, Finding, in_lines, load_record, record_names, run_trial
 
 SEED = torch.Generator().manual_seed(0)
 PICTURES = torch.randint(0, 256, (4, 1, 48, 48), generator=SEED) / 127.5 - 1
@@ -303,6 +303,15 @@ def test_under_and_over_fitting_are_told_from_both_tests(seen, new, expected):
     found = [finding("1 blocks", "seen faces", **seen), finding("1 blocks", "new faces", **new)]
     assert fit_verdict(found, "1 blocks") == expected
     assert "**3 blocks** against **1 blocks**" in in_lines(found) and in_lines(found).count("\n") == 0
+
+
+def test_a_rival_at_chance_is_named_in_the_line_of_its_test_only():
+    strong = finding("plain stack", "strong expressions", value=0.17)
+    weak = replace(finding("plain stack", "weak expressions", value=0.05), asleep=("plain stack",))
+    assert in_lines([strong, weak]) == ("- **3 blocks** against **plain stack**: better on strong expressions (+17.0); "
+                                        "better on weak expressions (+5.0, plain stack is at chance).")
+    both = replace(weak, asleep=("3 blocks", "plain stack"))  # the verdict itself says it
+    assert in_lines([both]).endswith(f"{ASLEEP} on weak expressions (+5.0).")
 
 
 @pytest.mark.parametrize("plan", [plan for plan in RECORDS if plan.name in record_names()], ids=lambda plan: plan.name)
