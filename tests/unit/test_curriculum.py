@@ -36,7 +36,9 @@ from fer_lab.papers.curriculum import (
     SmallAlexNet,
     Step,
     apex_distance,
+    awake_runs,
     baby_step_trace,
+    brief,
     density_difficulty,
     density_distance,
     effective_rank,
@@ -45,6 +47,7 @@ from fer_lab.papers.curriculum import (
     fer2013_recipe,
     folds_apart,
     intensity_difficulty,
+    order_accuracies,
     order_helps,
     order_plan,
     order_verdict,
@@ -554,6 +557,23 @@ def test_a_trial_whose_networks_are_all_at_chance_cannot_be_asked(tmp_path):
         assert (found[0].verdict == ASLEEP) is asleep and order_helps(found) is None
 
 
+def test_the_table_of_accuracies_says_who_slept(tmp_path):
+    plan = replace(order_plan(**TINY, name="curriculum", contestants=("baby-step", "all-at-once")), seeds=(0, 1))
+    faces = straight_faces(plan.details["test faces"], seed=999)
+
+    def answer(who, seed):
+        share = 0.6 if who == "all-at-once" and seed == 0 else 0.1
+        said = np.where(np.arange(len(faces)) < share * len(faces), faces.labels, (faces.labels + 1) % 7)
+        return {"straight faces": Report(who, faces.labels, np.eye(7, dtype=np.float32)[said], faces.classes)}
+
+    record = run_trial(plan, answer, tmp_path, progress=False)
+    assert [awake_runs(record, name) for name in plan.conditions] == [0, 1]
+    table = order_accuracies([record])
+    assert list(table) == ["noisy-short"] and list(table.index) == ["baby-step", "all-at-once"]
+    assert table.loc["baby-step"].item().endswith("(at chance); 0 of 2 awake")
+    assert table.loc["all-at-once"].item().startswith("35.7 ±") and "1 of 2 awake" in table.loc["all-at-once"].item()
+
+
 def test_only_training_labels_are_spoilt():
     trial = OrderTrial(order_plan(**TINY | {"faces": 300}), SETTINGS)
     split = trial.faces_of(0).split
@@ -586,6 +606,15 @@ def test_easy_first_helps_only_if_it_beats_reversed_and_random_stages_in_the_sam
     assert order_helps([better("hard-add"), none("random-add"), none("hard-add"), better("random-add")]) is False
     assert order_helps([better("hard-add"), open_("random-add")]) is None
     assert order_helps([]) is None
+
+
+def test_a_verdict_says_which_of_the_two_is_at_chance():
+    plan = order_plan(**TINY, contestants=("baby-step", "easy-replace"))
+    better = finding("easy-replace", 0.05, 0.005)
+    assert order_verdict([better], [plan]) == "- **noisy-short**: against easy-replace better (+5.0)."
+    said = order_verdict([replace(better, asleep=("easy-replace",))], [plan])
+    assert said == "- **noisy-short**: against easy-replace better (+5.0, easy-replace is at chance)."
+    assert brief(replace(better, asleep=("baby-step", "easy-replace"))) == ASLEEP
 
 
 # The wall
