@@ -9,10 +9,10 @@ __all__ = ['WIDTHS', 'INITS', 'STRAIGHT', 'SMALL', 'LEARNING', 'SHARES', 'ORDERS
            'initialise', 'SmallAlexNet', 'signal', 'straight_faces', 'CurriculumError', 'intensity_difficulty',
            'SuccessWatch', 'folds_apart', 'earlier_model', 'success', 'success_difficulty', 'density_distance',
            'density_difficulty', 'embeddings', 'vote_difficulty', 'effective_rank', 'ranks', 'stage_members',
-           'BabyStep', 'check_fit', 'set_rate', 'key_of', 'Step', 'trace_of', 'Replay', 'repeated', 'fer2013_recipe',
-           'fer2013_callbacks', 'baby_step_trace', 'synthetic_recipe', 'synthetic_callbacks', 'strength_effect',
-           'FaceWall', 'wall_traits', 'apex_distance', 'order_plan', 'Shared', 'OrderTrial', 'condition', 'awake_runs',
-           'order_accuracies', 'brief', 'order_verdict', 'order_helps']
+           'share_of_groups', 'BabyStep', 'check_fit', 'set_rate', 'key_of', 'Step', 'trace_of', 'Replay', 'repeated',
+           'fer2013_recipe', 'fer2013_callbacks', 'baby_step_trace', 'synthetic_recipe', 'synthetic_callbacks',
+           'strength_effect', 'FaceWall', 'wall_traits', 'apex_distance', 'order_plan', 'Shared', 'OrderTrial',
+           'condition', 'awake_runs', 'order_accuracies', 'brief', 'order_verdict', 'order_helps']
 
 # %% ../../nbs/papers/01_curriculum.ipynb #bdcea419
 import hashlib
@@ -329,6 +329,20 @@ def stage_members(
     before = [share for share in shares if share < shares[stage]]
     low = 0.0 if keep or not before else before[-1]
     return np.flatnonzero((rank > low) & (rank <= shares[stage]))
+
+# %% ../../nbs/papers/01_curriculum.ipynb #72ac0945
+def share_of_groups(
+    values: np.ndarray,  # float [N]
+    labels: np.ndarray,  # int [N], classes
+    groups: np.ndarray,  # int [N], e.g. the fold of each face
+) -> tuple[float, float]:  # 0 to 1: measured; expected if the groups mean nothing
+    "Inside classes: the part of the variance that goes with the group."
+    faces = pd.DataFrame({"value": values, "label": labels, "group": groups})
+    off = faces["value"] - faces.groupby("label")["value"].transform("mean")
+    between = off.groupby([faces["label"], faces["group"]]).transform("mean")
+    free = len(faces) - faces["label"].nunique()
+    cells = faces.groupby(["label", "group"]).ngroups - faces["label"].nunique()
+    return float((between**2).sum() / max((off**2).sum(), 1e-12)), cells / free
 
 # %% ../../nbs/papers/01_curriculum.ipynb #efec9828
 class BabyStep:
@@ -651,7 +665,8 @@ class OrderTrial:
         self.plan, self.settings = plan, settings
         self.test = straight_faces(plan.details["test faces"], seed=999)
         self.shared: dict[int, Shared] = {}
-        self.traces: dict[int, tuple[Step, ...]] = {}
+        self.traces: dict[int, tuple[Step, ...]] = {}  # of the baby steps
+        self.histories: dict[tuple[str, int], pd.DataFrame] = {}  # of every run made here
 
     def recipe(self, seed: int) -> Recipe:
         details = self.plan.details
@@ -698,7 +713,7 @@ def trained(self: OrderTrial, contestant: str, seed: int) -> tuple[nn.Module, pd
         pace = Replay(self.trace(seed), rank, contestant, details["shares"])
     with TemporaryDirectory() as folder:
         run = Trainer(model, self.recipe(seed), folder, [pace], settings=self.settings, progress=False).fit(given.split)
-        history = run.history
+        history = self.histories[contestant, seed] = run.history
     if contestant == "baby-step":
         self.traces[seed] = trace_of(history)
     return model, history
@@ -746,7 +761,7 @@ def order_accuracies(
                                                   record.accuracies()[record.plan.tests[0]].items()}
                          for record in records})
 
-# %% ../../nbs/papers/01_curriculum.ipynb #bbc91539
+# %% ../../nbs/papers/01_curriculum.ipynb #d1219bb1
 def brief(found: Finding) -> str:
     "The verdict with its number, and which of the two is at chance."
     if found.verdict == ASLEEP:
@@ -754,7 +769,7 @@ def brief(found: Finding) -> str:
     guesses = f", {found.asleep[0]} is at chance" if found.asleep else ""
     return f"{found.verdict} ({points(found.difference.value)}{guesses})"
 
-
+# %% ../../nbs/papers/01_curriculum.ipynb #bbc91539
 def order_verdict(
     found: Sequence[Finding],  # of the recorded trials, in order
     plans: Sequence[Trial],  # to which they belong, in order
