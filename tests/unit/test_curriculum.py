@@ -52,6 +52,7 @@ from fer_lab.papers.curriculum import (
     order_plan,
     order_verdict,
     ranks,
+    share_of_groups,
     stage_members,
     straight_faces,
     strength_effect,
@@ -440,6 +441,19 @@ def test_success_difficulty_is_the_share_of_failures():
     )
 
 
+def test_the_spread_that_goes_with_a_group_is_measured_inside_classes():
+    labels, groups = np.repeat([0, 1], 6), np.tile([0, 0, 0, 1, 1, 1], 2)
+    assert share_of_groups(labels * 9.0 + groups, labels, groups)[0] == pytest.approx(1)  # the class itself is no group
+    within = np.tile([1.0, 2, 3, 3, 2, 1], 2)
+    measured, expected = share_of_groups(within, labels, groups)
+    assert measured == pytest.approx(0) and expected == pytest.approx(2 / 10)
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 7, 3000)
+    measured, expected = share_of_groups(rng.random(3000), labels, rng.integers(0, 3, 3000))
+    assert expected == pytest.approx(14 / 2993) and measured == pytest.approx(expected, abs=0.004)
+    assert share_of_groups(np.zeros(12), np.repeat([0, 1], 6), groups)[0] == 0
+
+
 def test_embeddings_are_what_the_last_layer_reads():
     faces, model = synthetic_faces(5, seed=1, mask=False), SmallAlexNet(init="kaiming").eval()
     inside = torch.from_numpy(embeddings(model, faces))
@@ -536,7 +550,7 @@ def test_every_contestant_of_the_trial_runs_on_the_same_trace(tmp_path):
     record = run_trial(plan, trial, tmp_path, progress=False)
     assert set(run["condition"] for run in record.runs) == set(CONTESTANTS)
     for contestant in CONTESTANTS[1:]:
-        assert trace_of(trial.trained(contestant, 0)[1]) == trial.traces[0]
+        assert trace_of(trial.histories[contestant, 0]) == trial.traces[0]
     assert [step.stage for step in trial.traces[0]] == [0, 1, 2]
     found = findings(record)
     assert len(found) == 5 and order_helps(found) is None  # one seed proves nothing
