@@ -9,10 +9,10 @@ __all__ = ['WIDTHS', 'INITS', 'STRAIGHT', 'SMALL', 'LEARNING', 'SHARES', 'ORDERS
            'initialise', 'SmallAlexNet', 'signal', 'straight_faces', 'CurriculumError', 'intensity_difficulty',
            'SuccessWatch', 'folds_apart', 'earlier_model', 'success', 'success_difficulty', 'density_distance',
            'density_difficulty', 'embeddings', 'vote_difficulty', 'effective_rank', 'ranks', 'stage_members',
-           'BabyStep', 'check_fit', 'set_rate', 'key_of', 'Step', 'trace_of', 'Replay', 'repeated', 'fer2013_recipe',
-           'fer2013_callbacks', 'baby_step_trace', 'synthetic_recipe', 'synthetic_callbacks', 'strength_effect',
-           'FaceWall', 'wall_traits', 'apex_distance', 'order_plan', 'Shared', 'OrderTrial', 'order_verdict',
-           'order_helps']
+           'share_of_groups', 'BabyStep', 'check_fit', 'set_rate', 'key_of', 'Step', 'trace_of', 'Replay', 'repeated',
+           'fer2013_recipe', 'fer2013_callbacks', 'baby_step_trace', 'synthetic_recipe', 'synthetic_callbacks',
+           'strength_effect', 'FaceWall', 'wall_traits', 'apex_distance', 'order_plan', 'Shared', 'OrderTrial',
+           'condition', 'awake_runs', 'order_accuracies', 'brief', 'order_verdict', 'order_helps']
 
 # %% ../../nbs/papers/01_curriculum.ipynb #bdcea419
 import hashlib
@@ -38,12 +38,12 @@ from ..exercise import Exercise, Slip
 from ..faceset import FER7, FaceSet
 from ..figures import colours_of
 from ..models import ModelError, zoo_folder
-from ..report import Report, evaluate, predict
+from ..report import AHEAD, Report, evaluate, predict
 from ..settings import LabError, Settings
 from ..splits import Split, every_seventh, people_or_images
 from ..synthetic import Pose, describe, render, synthetic_params
 from ..trainer import Recipe, Run, Trainer
-from ..trial import ASLEEP, Estimate, Finding, Trial, estimate, points, record_all
+from ..trial import ASLEEP, Estimate, Finding, Trial, TrialRecord, estimate, points, record_all
 from ..widgets import FaceWidget, WidgetError, bundle, frozen, packed, page
 
 # %% ../../nbs/papers/01_curriculum.ipynb #d71d62d6
@@ -329,6 +329,20 @@ def stage_members(
     before = [share for share in shares if share < shares[stage]]
     low = 0.0 if keep or not before else before[-1]
     return np.flatnonzero((rank > low) & (rank <= shares[stage]))
+
+# %% ../../nbs/papers/01_curriculum.ipynb #72ac0945
+def share_of_groups(
+    values: np.ndarray,  # float [N]
+    labels: np.ndarray,  # int [N], classes
+    groups: np.ndarray,  # int [N], e.g. the fold of each face
+) -> tuple[float, float]:  # 0 to 1: measured; expected if the groups mean nothing
+    "Inside classes: the part of the variance that goes with the group."
+    faces = pd.DataFrame({"value": values, "label": labels, "group": groups})
+    off = faces["value"] - faces.groupby("label")["value"].transform("mean")
+    between = off.groupby([faces["label"], faces["group"]]).transform("mean")
+    free = len(faces) - faces["label"].nunique()
+    cells = faces.groupby(["label", "group"]).ngroups - faces["label"].nunique()
+    return float((between**2).sum() / max((off**2).sum(), 1e-12)), cells / free
 
 # %% ../../nbs/papers/01_curriculum.ipynb #efec9828
 class BabyStep:
@@ -651,7 +665,8 @@ class OrderTrial:
         self.plan, self.settings = plan, settings
         self.test = straight_faces(plan.details["test faces"], seed=999)
         self.shared: dict[int, Shared] = {}
-        self.traces: dict[int, tuple[Step, ...]] = {}
+        self.traces: dict[int, tuple[Step, ...]] = {}  # of the baby steps
+        self.histories: dict[tuple[str, int], pd.DataFrame] = {}  # of every run made here
 
     def recipe(self, seed: int) -> Recipe:
         details = self.plan.details
@@ -698,7 +713,7 @@ def trained(self: OrderTrial, contestant: str, seed: int) -> tuple[nn.Module, pd
         pace = Replay(self.trace(seed), rank, contestant, details["shares"])
     with TemporaryDirectory() as folder:
         run = Trainer(model, self.recipe(seed), folder, [pace], settings=self.settings, progress=False).fit(given.split)
-        history = run.history
+        history = self.histories[contestant, seed] = run.history
     if contestant == "baby-step":
         self.traces[seed] = trace_of(history)
     return model, history
@@ -718,6 +733,42 @@ RECORDS = (
 )
 record_trials = partial(record_all, RECORDS, OrderTrial)  # record_trials("runs/trials") makes all of them again
 
+# %% ../../nbs/papers/01_curriculum.ipynb #4fdbf4f5
+def condition(plan: Trial) -> str:
+    "What is tried, in short: noisy-long."
+    return plan.name.removeprefix("curriculum-")
+
+
+def awake_runs(
+    record: TrialRecord,
+    contestant: str,
+    test: str = "straight faces",
+) -> int:  # of the seeds of the plan
+    "How many single runs are clearly above blind answers."
+    right = record.correct(contestant, test).mean(1)
+    error = np.sqrt(right * (1 - right) / record.panels[test].images)
+    return int((right >= record.plan.chance + np.maximum(AHEAD, 2 * error)).sum())
+
+
+def order_accuracies(
+    records: Sequence[TrialRecord],
+) -> pd.DataFrame:  # rows contestants, columns conditions
+    "What each contestant reached, mean ± standard deviation in percent, and how many of its runs woke up."
+    def cell(record, name, said):
+        asleep = " (at chance)" * record.at_chance(name, record.plan.tests[0])
+        return f"{said}{asleep}; {awake_runs(record, name)} of {len(record.plan.seeds)} awake"
+    return pd.DataFrame({condition(record.plan): {name: cell(record, name, said) for name, said in
+                                                  record.accuracies()[record.plan.tests[0]].items()}
+                         for record in records})
+
+# %% ../../nbs/papers/01_curriculum.ipynb #d1219bb1
+def brief(found: Finding) -> str:
+    "The verdict with its number, and which of the two is at chance."
+    if found.verdict == ASLEEP:
+        return ASLEEP
+    guesses = f", {found.asleep[0]} is at chance" if found.asleep else ""
+    return f"{found.verdict} ({points(found.difference.value)}{guesses})"
+
 # %% ../../nbs/papers/01_curriculum.ipynb #bbc91539
 def order_verdict(
     found: Sequence[Finding],  # of the recorded trials, in order
@@ -727,8 +778,7 @@ def order_verdict(
     lines, rest = [], list(found)
     for plan in plans:
         mine, rest = rest[:len(plan.comparisons)], rest[len(plan.comparisons):]
-        told = [f"against {f.second} {f.verdict} ({points(f.difference.value)})" for f in mine]
-        lines.append(f"- **{plan.name.removeprefix('curriculum-')}**: {'; '.join(told)}.")
+        lines.append(f"- **{condition(plan)}**: {'; '.join(f'against {f.second} {brief(f)}' for f in mine)}.")
     return "\n".join(lines)
 
 

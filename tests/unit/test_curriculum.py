@@ -36,7 +36,9 @@ from fer_lab.papers.curriculum import (
     SmallAlexNet,
     Step,
     apex_distance,
+    awake_runs,
     baby_step_trace,
+    brief,
     density_difficulty,
     density_distance,
     effective_rank,
@@ -45,10 +47,12 @@ from fer_lab.papers.curriculum import (
     fer2013_recipe,
     folds_apart,
     intensity_difficulty,
+    order_accuracies,
     order_helps,
     order_plan,
     order_verdict,
     ranks,
+    share_of_groups,
     stage_members,
     straight_faces,
     strength_effect,
@@ -437,6 +441,19 @@ def test_success_difficulty_is_the_share_of_failures():
     )
 
 
+def test_the_spread_that_goes_with_a_group_is_measured_inside_classes():
+    labels, groups = np.repeat([0, 1], 6), np.tile([0, 0, 0, 1, 1, 1], 2)
+    assert share_of_groups(labels * 9.0 + groups, labels, groups)[0] == pytest.approx(1)  # the class itself is no group
+    within = np.tile([1.0, 2, 3, 3, 2, 1], 2)
+    measured, expected = share_of_groups(within, labels, groups)
+    assert measured == pytest.approx(0) and expected == pytest.approx(2 / 10)
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 7, 3000)
+    measured, expected = share_of_groups(rng.random(3000), labels, rng.integers(0, 3, 3000))
+    assert expected == pytest.approx(14 / 2993) and measured == pytest.approx(expected, abs=0.004)
+    assert share_of_groups(np.zeros(12), np.repeat([0, 1], 6), groups)[0] == 0
+
+
 def test_embeddings_are_what_the_last_layer_reads():
     faces, model = synthetic_faces(5, seed=1, mask=False), SmallAlexNet(init="kaiming").eval()
     inside = torch.from_numpy(embeddings(model, faces))
@@ -533,7 +550,7 @@ def test_every_contestant_of_the_trial_runs_on_the_same_trace(tmp_path):
     record = run_trial(plan, trial, tmp_path, progress=False)
     assert set(run["condition"] for run in record.runs) == set(CONTESTANTS)
     for contestant in CONTESTANTS[1:]:
-        assert trace_of(trial.trained(contestant, 0)[1]) == trial.traces[0]
+        assert trace_of(trial.histories[contestant, 0]) == trial.traces[0]
     assert [step.stage for step in trial.traces[0]] == [0, 1, 2]
     found = findings(record)
     assert len(found) == 5 and order_helps(found) is None  # one seed proves nothing
@@ -552,6 +569,23 @@ def test_a_trial_whose_networks_are_all_at_chance_cannot_be_asked(tmp_path):
 
         found = findings(run_trial(plan, answer, tmp_path / str(best), progress=False))
         assert (found[0].verdict == ASLEEP) is asleep and order_helps(found) is None
+
+
+def test_the_table_of_accuracies_says_who_slept(tmp_path):
+    plan = replace(order_plan(**TINY, name="curriculum", contestants=("baby-step", "all-at-once")), seeds=(0, 1))
+    faces = straight_faces(plan.details["test faces"], seed=999)
+
+    def answer(who, seed):
+        share = 0.6 if who == "all-at-once" and seed == 0 else 0.1
+        said = np.where(np.arange(len(faces)) < share * len(faces), faces.labels, (faces.labels + 1) % 7)
+        return {"straight faces": Report(who, faces.labels, np.eye(7, dtype=np.float32)[said], faces.classes)}
+
+    record = run_trial(plan, answer, tmp_path, progress=False)
+    assert [awake_runs(record, name) for name in plan.conditions] == [0, 1]
+    table = order_accuracies([record])
+    assert list(table) == ["noisy-short"] and list(table.index) == ["baby-step", "all-at-once"]
+    assert table.loc["baby-step"].item().endswith("(at chance); 0 of 2 awake")
+    assert table.loc["all-at-once"].item().startswith("35.7 ±") and "1 of 2 awake" in table.loc["all-at-once"].item()
 
 
 def test_only_training_labels_are_spoilt():
@@ -586,6 +620,15 @@ def test_easy_first_helps_only_if_it_beats_reversed_and_random_stages_in_the_sam
     assert order_helps([better("hard-add"), none("random-add"), none("hard-add"), better("random-add")]) is False
     assert order_helps([better("hard-add"), open_("random-add")]) is None
     assert order_helps([]) is None
+
+
+def test_a_verdict_says_which_of_the_two_is_at_chance():
+    plan = order_plan(**TINY, contestants=("baby-step", "easy-replace"))
+    better = finding("easy-replace", 0.05, 0.005)
+    assert order_verdict([better], [plan]) == "- **noisy-short**: against easy-replace better (+5.0)."
+    said = order_verdict([replace(better, asleep=("easy-replace",))], [plan])
+    assert said == "- **noisy-short**: against easy-replace better (+5.0, easy-replace is at chance)."
+    assert brief(replace(better, asleep=("baby-step", "easy-replace"))) == ASLEEP
 
 
 # The wall
