@@ -215,6 +215,10 @@ def problems(
     found = [f"{path} is called {n} times in a pass; give each place its own" for path, n in uses.items() if n > 1]
     in_place = [path for path, module in model.named_modules() if getattr(module, "inplace", False)]
     found += [f"{path} works in place; set inplace=False" for path in in_place]
+    found += [f"{path} is a strided 1 x 1 convolution of {module.in_channels} channels: training it, channels last, "
+              "writes past its memory (oneDNN 3.13, CPU). Leave the places out first: x[:, :, ::2, ::2]"
+              for path, module in model.named_modules() if type(module) is nn.Conv2d and module.in_channels < 16
+              and module.kernel_size == (1, 1) != module.stride]
     for name, pattern in getattr(model, "inspect", {}).items():
         try:
             find_modules(model, name)

@@ -37,6 +37,7 @@ from fer_lab.papers.micro_attention import (
     PreActBlock,
     Resample,
     RoutesTrial,
+    Shortcut,
     Step,
     WhereTrial,
     as_micro3,
@@ -190,6 +191,19 @@ def test_the_means_are_never_learned():
 def test_complex_attention_has_a_map_for_each_channel_at_any_side(side):
     out = ComplexAttention(32)(*scales(32, side))
     assert out.shape == (2, 32, side, side) and 0 < out.min() and out.max() < 1
+
+
+def test_a_shortcut_is_a_strided_convolution_in_value_and_gradient():
+    ours, theirs = Shortcut(8, 16, 1, 2, bias=False), nn.Conv2d(8, 16, 1, 2, bias=False)
+    theirs.load_state_dict(ours.state_dict())
+    x = torch.randn(3, 8, 48, 47)
+    found = []
+    for layer in (ours, theirs):
+        mine = x.clone().requires_grad_()
+        layer(mine).square().sum().backward()
+        found.append((layer(mine), mine.grad, layer.weight.grad))
+    for a, b in zip(*found):
+        torch.testing.assert_close(a, b)
 
 
 @pytest.mark.parametrize(("attention", "stem"), list(itertools.product(ATTENTIONS, STEMS)))

@@ -136,7 +136,7 @@ class Careless(nn.Module):
     def __init__(self, width=4):
         super().__init__()
         self.config, self.inspect = {"width": 5}, {"features": "bodies"}
-        self.body, self.relu = nn.Conv2d(1, width, 3), nn.ReLU(inplace=True)
+        self.body, self.relu = nn.Conv2d(1, width, 1, 2), nn.ReLU(inplace=True)
 
     def forward(self, x):
         return self.relu(self.relu(self.body(x))).mean((2, 3))
@@ -144,7 +144,8 @@ class Careless(nn.Module):
 
 def test_broken_rules_are_named():
     found = " | ".join(problems(Careless()))
-    for words in ("relu is called 2 times", "relu works in place", "'bodies' names no module", "config does not make"):
+    for words in ("relu is called 2 times", "relu works in place", "'bodies' names no module", "config does not make",
+                  "body is a strided 1 x 1 convolution of 1 channels"):
         assert words in found
     assert "inspect is missing" in " ".join(problems(nn.Sequential(nn.Conv2d(1, 2, 3))))
 
