@@ -394,7 +394,7 @@ def evaluate(
     name: Annotated[str, typer.Argument(metavar="NAME_OR_FOLDER", help="A trained model of the package, or a run.")],
     data_dir: DataDir = None, device: Device = None,
 ) -> None:
-    """Measure a trained model again on the sets of its card; the test set's opening is noted.
+    """Measure a trained model again on the sets of its card; a test set's opening is noted.
 
     Ends with exit code 1 if the number is not the one on the card.
 
@@ -413,6 +413,9 @@ def evaluate(
     verdicts = [compare(report, card[side]["war"]) for side, report in reports.items() if side in card]
     for _, words in verdicts:
         console.print(escape(words), soft_wrap=True)
+    if "test" not in card:
+        aside().print("The test set stays closed: the run has no test report. `fer-lab train` with this folder as "
+                      "--out and without --no-test opens it.", soft_wrap=True)
     aside().print(f"openings of test sets on this machine: {escape(short_path(ledger_path()))}", soft_wrap=True)
     raise typer.Exit(0 if all(fine for fine, _ in verdicts) else 1)
 

@@ -176,8 +176,8 @@ def figures_of(report: Report) -> dict:
 def evaluate_saved(
     name: str | Path,  # a name of the zoo, or the folder of a run
     settings: Settings,
-) -> dict[str, Report]:  # "val_tta", "test" and, where test images were seen before, "test_without_repeats"
-    "Measure a saved network on val and test again. Raises `ExperimentError` if the faces here are others."
+) -> dict[str, Report]:  # "val_tta" and, where the card opened the test set, "test" and "test_without_repeats"
+    "Measure a saved network again on what its card reports. Raises `ExperimentError` if the faces here are others."
     folder = saved_folder(name)
     network, card = load_model(folder)
     network.to(choose_device(settings).value)
@@ -188,7 +188,7 @@ def evaluate_saved(
     tta = None if card.get("tta", "none") == "none" else card["tta"]
     name, facts = Path(folder).name, {"seed": card["recipe"]["seed"]}
     val = evaluate(network, split.val, f"{name}, val", tta, {**facts, "protocol": split.protocol})
-    final = final_reports(network, split, name, card["selection"], tta, facts)
+    final = final_reports(network, split, name, card["selection"], tta, facts) if "test" in card else []
     return {"val_tta": val} | dict(zip(("test", "test_without_repeats"), final, strict=False))
 
 # %% ../nbs/library/20_experiment.ipynb #cell-022

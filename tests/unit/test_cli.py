@@ -169,6 +169,15 @@ def test_evaluate_gives_the_same_number_again_and_notes_the_opening(trained, say
     assert "2×" in done.stdout
 
 
+def test_evaluate_says_that_a_closed_test_set_stays_closed(trained, says, tmp_path):
+    shutil.copytree(trained[0] / "mine", tmp_path / "closed")
+    card = json.loads((tmp_path / "closed" / "card.json").read_text())
+    (tmp_path / "closed" / "card.json").write_text(json.dumps({k: v for k, v in card.items() if "test" not in k}))
+    done = says("evaluate", tmp_path / "closed")
+    assert done.exit_code == 0 and "stays closed" in done.stderr, done.output
+    assert "The same number again" in done.stdout and not (tmp_path / "test_openings.jsonl").exists()
+
+
 def test_evaluate_fails_where_the_number_is_another_one(trained, says):
     top, _ = trained
     shutil.copytree(top / "mine", top / "forged")

@@ -56,6 +56,16 @@ def test_a_second_report_of_a_run_is_refused(finished, settings):
         train_and_report("stn", settings, folder=finished[0], progress=False)
 
 
+def test_a_test_set_that_training_left_closed_stays_closed(finished, settings, tmp_path, monkeypatch):
+    monkeypatch.setenv("FER_LAB_STATE_DIR", str(tmp_path / "state"))
+    for name in ("model.safetensors", "card.json"):
+        (tmp_path / name).write_bytes((finished[0] / name).read_bytes())
+    card = json.loads((tmp_path / "card.json").read_text())
+    (tmp_path / "card.json").write_text(json.dumps({key: value for key, value in card.items() if "test" not in key}))
+    assert list(evaluate_saved(tmp_path, settings)) == ["val_tta"]
+    assert not (tmp_path / "state" / "test_openings.jsonl").exists()
+
+
 @pytest.mark.parametrize(
     "change, message",
     [
