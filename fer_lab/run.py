@@ -49,7 +49,16 @@ class Run:
 
     @property
     def config(self) -> dict:
-        return json.loads((self.folder / "config.json").read_text())
+        "What was asked, and how it is computed."
+        path = self.folder / "config.json"
+        try:
+            return json.loads(path.read_text())
+        except FileNotFoundError:
+            raise TrainingError(f"{path} does not exist: nothing says which run {self.folder} holds. "
+                                "Check the path, or give another folder.") from None
+        except ValueError as error:
+            raise TrainingError(f"{path} is damaged ({error}). "
+                                "Put it back from a copy, or give another folder.") from None
 
     @property
     def card(self) -> dict:

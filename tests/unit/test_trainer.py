@@ -121,6 +121,32 @@ def test_the_folder_of_another_run_is_refused(tmp_path, other):
         trainer(tmp_path, model, recipe).fit(split(faces))
 
 
+@pytest.mark.parametrize("missing", [["state.pt"], ["state.pt", "config.json"], ["config.json"]])
+def test_what_another_run_left_is_not_overwritten_where_its_state_or_config_is_gone(tmp_path, missing):
+    trainer(tmp_path).fit(split())
+    for file in [*tmp_path.glob("state.*"), tmp_path / "config.json"]:
+        if file.name in missing or ("state.pt" in missing and file.name.startswith("state")):
+            file.unlink()
+    before = {path.name: path.read_bytes() for path in tmp_path.glob("*.*") if path.name != "run.lock"}
+    with pytest.raises(TrainingError, match="another run.*recipe|which run .+ holds"):
+        trainer(tmp_path, recipe=replace(RECIPE, lr=0.5)).fit(split())
+    assert {name: (tmp_path / name).read_bytes() for name in before} == before
+
+
+def test_a_run_without_its_state_begins_again(tmp_path):
+    first = trainer(tmp_path).fit(split()).history.loss.tolist()
+    for file in tmp_path.glob("state.*"):
+        file.unlink()
+    assert trainer(tmp_path).fit(split()).history.loss.tolist() == first
+
+
+def test_a_torn_config_is_named(tmp_path):
+    trainer(tmp_path, recipe=replace(RECIPE, epochs=1)).fit(split())
+    (tmp_path / "config.json").write_text((tmp_path / "config.json").read_text()[:100])
+    with pytest.raises(TrainingError, match="config.json is damaged .+ Put it back"):
+        trainer(tmp_path, recipe=replace(RECIPE, epochs=1)).fit(split())
+
+
 def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_weights(tmp_path):
     class Poison:
         def on_epoch_start(self, trainer):
