@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import signal
 import subprocess
@@ -78,7 +79,7 @@ class LabGroup(TyperGroup):
             complain(str(error))
             raise typer.Exit(2 if isinstance(error, SettingsError) else 1) from None
         except KeyboardInterrupt:
-            complain("stopped.")
+            _say_stopped("stopped.")
             raise typer.Exit(130) from None
 
 # %% ../nbs/library/22_cli.ipynb #cell-008
@@ -267,10 +268,18 @@ def resumable(again: str):
     try:
         yield
     except KeyboardInterrupt as stopped:
-        complain(f"{str(stopped) or 'stopped.'} To go on:  {again}")
+        before = signal.SIG_IGN  # one was enough; a second may not cut off the words
+        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGTERM, before)
+        _say_stopped(f"{str(stopped) or 'stopped.'} To go on:  {again}")
         raise typer.Exit(130) from None
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _say_stopped(words: str) -> None:
+    if os.environ.get("RANK", "0") == "0":  # one of several processes speaks for all
+        complain(words)
 
 # %% ../nbs/library/22_cli.ipynb #cell-026
 # What can be trained on stills. Written out, because asking the registry would make `--help` wait for PyTorch.
@@ -315,22 +324,26 @@ def train(
 # %% ../nbs/library/22_cli.ipynb #cell-027
 def torchrun(nproc: int, words: list[str]) -> int:  # exit code
     "`fer-lab train` in several processes of this machine that share every batch."
+    from torch.distributed import run
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+    # torchrun would take our --nproc for its own
     words = [word for before, word in zip(["", *words], words) if "--nproc" not in (before, word.partition("=")[0])]
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(nproc),
-               "-m", "fer_lab.train", *words]  # torchrun would take our --nproc for its own
-    threads = str(max(1, (os.cpu_count() or 1) // nproc))
-    process = subprocess.Popen(command, env={"OMP_NUM_THREADS": threads, **os.environ})
-    with resumable("the same command again"):
-        try:
-            code = process.wait()
-        except KeyboardInterrupt:
-            process.terminate()  # torchrun tells its processes, and they save
-            process.wait()
-            raise
-    if code:
-        complain(f"one of the {nproc} processes has ended before its time; its own words stand above. "
-                 "The same command goes on from the last saved state.")
-    return code
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // nproc)))
+    logging.disable()  # torchrun tells in forty lines what is told here in one
+    try:
+        run.main(["--standalone", "--nproc-per-node", str(nproc), "-m", "fer_lab.train", *words])
+    except SignalException:  # Ctrl-C reaches torchrun alone, which tells its processes once; the first says the rest
+        return 130
+    except ChildFailedError as failed:
+        ends = {process: failure.exitcode for process, failure in failed.failures.items()}  # of a signal: below 0
+        number = min(ends, key=lambda process: (ends[process] == -signal.SIGTERM, ends[process]))  # that: torchrun's
+        how = (f"was killed by {signal.Signals(-ends[number]).name}; a system whose memory is full does that"
+               if ends[number] < 0 else f"ended with exit code {ends[number]}; its own words stand above")
+        complain(f"process {number} of {nproc} {how}. The same command goes on from the last saved state.")
+        return 1
+    return 0
 
 # %% ../nbs/library/22_cli.ipynb #9da3900e
 def _train(model: str, settings: Settings, folder: Path | None, words: list[str], **choices) -> None:
