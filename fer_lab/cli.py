@@ -370,21 +370,27 @@ def _train(model: str, settings: Settings, folder: Path | None, words: list[str]
 def watch(folder: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.")]) -> None:
     """Show the epochs of a training as they come. Ends with the training, or with Ctrl-C.
 
+    Its exit code is 1 where the training ended before its last epoch.
+
     \b
     Example:
       fer-lab watch runs/20260131-120000-stn
     """
     from fer_lab.checkpoint import read_card
-    from fer_lab.run import Run, epochs_written, in_a_line
+    from fer_lab.run import Run, epochs_written, in_a_line, is_trained
 
     recipe, shown, over = Run(folder).config["recipe"], 0, False
     while not over:
-        lines = epochs_written(folder)
+        alive, lines = is_trained(folder), epochs_written(folder)  # in this order, so that no last line is missed
         for line in lines[shown:]:
             out().print(in_a_line(line, recipe["epochs"]))
         shown, last = len(lines), lines[-1]["epoch"] if lines else 0
         waits = recipe["patience"] is not None and last
         over = last == recipe["epochs"] or (waits and last - read_card(folder)["epoch"] >= recipe["patience"])
+        if not (over or alive):
+            complain(f"nobody trains in {folder} now; {last} of {recipe['epochs']} epochs are done. "
+                     "The command that began the training goes on with it.")
+            raise typer.Exit(1)
         time.sleep(0 if over else 1)
 
 # %% ../nbs/library/22_cli.ipynb #cell-028

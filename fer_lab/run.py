@@ -20,8 +20,8 @@ from .checkpoint import read_card
 from .settings import LabError
 
 # %% auto #0
-__all__ = ['SAME', 'TrainingError', 'epochs_written', 'Run', 'new_folder', 'in_a_line', 'alone', 'writing', 'differences',
-           'owner']
+__all__ = ['SAME', 'TrainingError', 'epochs_written', 'Run', 'new_folder', 'in_a_line', 'alone', 'is_trained', 'writing',
+           'differences', 'owner']
 
 # %% ../nbs/library/08_run.ipynb #1db19daf
 class TrainingError(LabError, RuntimeError):
@@ -99,11 +99,20 @@ def alone(folder: Path) -> Iterator[None]:
     "Nobody else trains in this folder meanwhile."
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        lock = FileLock(folder / "run.lock").acquire(timeout=0)
+        lock = FileLock(folder / "run.lock").acquire(timeout=0.5)  # `is_trained` may hold it for a moment
     except Timeout:
         raise TrainingError(f"Another process is training in {folder}. Wait for it, or give another folder.") from None
     with lock:
         yield
+
+
+def is_trained(folder: Path) -> bool:
+    "Whether a process is training in this folder now."
+    try:
+        FileLock(folder / "run.lock").acquire(timeout=0).release()
+    except Timeout:
+        return True
+    return False
 
 # %% ../nbs/library/08_run.ipynb #a236cba6
 @contextmanager

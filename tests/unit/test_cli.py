@@ -25,6 +25,7 @@ from fer_lab.augment import to_float
 from fer_lab.experiment import recipe_for
 from fer_lab.models import create, names
 from fer_lab.report import Report, predict
+from fer_lab.run import alone
 from fer_lab.settings import LabError, load_settings
 from fer_lab.synthetic import synthetic_faces
 from fer_lab.workspace import MANIFEST
@@ -274,17 +275,28 @@ def test_watch_shows_epochs_as_they_come_and_ends_with_the_training(says, tmp_pa
                 file.write("}\n")  # a line is shown when it is whole
 
     writer = threading.Thread(target=write)
-    writer.start()
-    done = says("watch", tmp_path)
-    writer.join()
+    with alone(tmp_path):
+        writer.start()
+        done = says("watch", tmp_path)
+        writer.join()
     assert done.exit_code == 0, done.output
     assert [line.split()[1] for line in done.stdout.splitlines()] == [f"{i}/{recipe['epochs']}" for i in (1, 2, 3)]
     assert "loss 1.500  val WAR 25.0%  UAR 20.0%  1,234 images/s" in done.stdout
 
 
-def test_watch_of_no_run_is_answered(says, tmp_path):
+def test_watch_ends_where_the_training_has_died(says, tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"recipe": {"epochs": 3, "patience": None}}))
+    (tmp_path / "metrics.jsonl").write_text(json.dumps(LINE | {"epoch": 1}) + "\n")
     done = says("watch", tmp_path)
-    assert done.exit_code == 1 and "config.json" in done.stderr and TRACEBACK not in done.output
+    assert done.exit_code == 1 and done.stdout.startswith("epoch 1/3  loss 1.500")
+    assert "nobody trains in" in done.stderr and "1 of 3 epochs are done" in done.stderr
+
+
+def test_watch_of_no_run_is_answered(says, tmp_path):
+    for folder in (tmp_path, "runs/nix"):
+        done = says("watch", folder)
+        assert done.exit_code == 1 and "nothing says which run" in done.stderr and TRACEBACK not in done.output
+    assert not Path("runs").exists()
 
 
 def test_the_repository_opens_its_own_notebooks(monkeypatch):
