@@ -109,10 +109,10 @@ def alone(folder: Path) -> Iterator[None]:
 def is_trained(folder: Path) -> bool:
     "Whether a process is training in this folder now."
     try:
-        FileLock(folder / "run.lock").acquire(timeout=0).release()
+        with FileLock(folder / "run.lock", timeout=0):
+            return False
     except Timeout:
         return True
-    return False
 
 # %% ../nbs/library/08_run.ipynb #a236cba6
 @contextmanager
