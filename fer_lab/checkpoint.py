@@ -24,8 +24,8 @@ from safetensors.torch import save as safetensors_save
 from .settings import LabError, write_atomic
 
 # %% auto #0
-__all__ = ['CheckpointError', 'save_weights', 'read_card', 'load_weights', 'state_files', 'state_exists', 'save_state',
-           'load_state', 'random_states', 'set_random_states']
+__all__ = ['CheckpointError', 'save_weights', 'read_card', 'read_weights', 'load_weights', 'check_architecture', 'state_files',
+           'state_exists', 'save_state', 'load_state', 'random_states', 'set_random_states']
 
 # %% ../nbs/library/09_checkpoint.ipynb #cell-004
 class CheckpointError(LabError, ValueError):
@@ -61,31 +61,37 @@ def read_card(folder: Path) -> dict:
         raise CheckpointError(f"{path} is not valid JSON ({error}). Was it edited or cut off?") from None
 
 # %% ../nbs/library/09_checkpoint.ipynb #cell-008
+def read_weights(folder: Path) -> tuple[dict, bytes]:  # the card; the file that it describes
+    "What lies in `folder`, if it is whole."
+    card, path = read_card(folder), Path(folder) / "model.safetensors"
+    data = path.read_bytes() if path.is_file() else b""
+    if hashlib.sha256(data).hexdigest() != card.get("sha256"):
+        raise CheckpointError(f"{path} ({len(data):,} bytes) is not the file its card describes: the sha256 differs. "
+                              "Copy the folder again from where it came, or train again.")
+    return card, data
+
+
 def load_weights(
     model: torch.nn.Module,  # of the architecture that the card names
     folder: Path,
     classes: Sequence[str] | None = None,  # that the card must name, in this order; None: any
 ) -> dict:  # the card
     "Load weights into `model`. Raises `CheckpointError` if they are damaged, foreign or of other layers or classes."
-    card, path = read_card(folder), Path(folder) / "model.safetensors"
+    (card, data), path = read_weights(folder), Path(folder) / "model.safetensors"
     if classes is not None and card.get("classes") != list(classes):
         raise CheckpointError(f"{path} tells apart {card.get('classes')}, in this order; wanted: {list(classes)}. "
                               "Harmonise the label spaces, or train a network for these classes.")
-    data = path.read_bytes() if path.is_file() else b""
-    if hashlib.sha256(data).hexdigest() != card.get("sha256"):
-        raise CheckpointError(f"{path} ({len(data):,} bytes) is not the file its card describes: the sha256 differs. "
-                              "Copy the folder again from where it came, or train again.")
     try:
         weights = safetensors_load(data)
     except SafetensorError as error:
         raise CheckpointError(f"{path} is not a safetensors file: {error}. "
                               "(A pickled model is never opened here.)") from None
-    _check_architecture(model, weights, path)
+    check_architecture(model, weights, path)
     model.load_state_dict(weights)
     return card
 
 # %% ../nbs/library/09_checkpoint.ipynb #cell-009
-def _check_architecture(model: torch.nn.Module, weights: dict[str, torch.Tensor], path: Path) -> None:
+def check_architecture(model: torch.nn.Module, weights: dict[str, torch.Tensor], path: Path) -> None:
     "Compare before loading, so that a refused file leaves the model as it was."
     expected = {key: tuple(value.shape) for key, value in model.state_dict().items()}
     found = {key: tuple(value.shape) for key, value in weights.items()}

@@ -32,8 +32,8 @@ __all__ = ['OPTIMIZERS', 'SCHEDULES', 'PLACE', 'REPEATS', 'FILES', 'Recipe', 'Tr
 
 # %% ../nbs/library/08_trainer.ipynb #be672c5b
 from .augment import Augment, augment, draw_numbers, mixup, to_float
-from .checkpoint import load_state, load_weights, random_states, save_state, save_weights, set_random_states
-from .checkpoint import state_exists
+from .checkpoint import CheckpointError, check_architecture, load_state, load_weights, random_states, read_weights
+from .checkpoint import save_state, save_weights, set_random_states, state_exists
 from .distributed import add_up, from_first, gather, processes, rank, same_weights, share_of
 from .faceset import FaceSet
 from .report import Report, environment, predict
@@ -495,6 +495,19 @@ def _found(self: Trainer) -> tuple[dict, dict | None]:
         write_atomic(self.folder / "config.json", json.dumps(self.config, indent=1))
         return self.config, None
     state = load_state(self.folder / "state.pt", owner(before))
+    self._check_best(state)
     lines = [json.dumps(line) + "\n" for line in epochs_written(self.folder) if line["epoch"] <= state["epoch"]]
     write_atomic(self.folder / "metrics.jsonl", "".join(lines))  # lines of an epoch that is computed again go
     return before, state
+
+# %% ../nbs/library/08_trainer.ipynb #600f5fc5
+@patch
+def _check_best(self: Trainer, state: dict) -> None:
+    "The kept weights are whole: no later epoch may be better, and bring them back."
+    if not state["best"]["epoch"] or (self.folder / ".card.json.new").exists():  # a kill came between weights and card:
+        return  # their epoch is later than the state, and is computed again
+    try:
+        read_weights(self.folder)
+    except CheckpointError as error:
+        raise TrainingError(f"The best epoch so far is damaged: {error} To begin this training again, delete state.pt "
+                            f"and state.previous.pt in {self.folder}.") from None

@@ -140,6 +140,46 @@ def test_a_run_without_its_state_begins_again(tmp_path):
     assert trainer(tmp_path).fit(split()).history.loss.tolist() == first
 
 
+@pytest.mark.parametrize("name", ["model.safetensors", "card.json"])
+def test_a_damaged_best_epoch_is_told_before_the_next_step(tmp_path, name):
+    steps = []
+
+    class Count:
+        def on_batch_end(self, trainer):
+            steps.append(trainer.step)
+
+    with pytest.raises(Stop):
+        trainer(tmp_path, callbacks=[StopIn(2)]).fit(split())
+    (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:-20])
+    with pytest.raises(TrainingError, match=rf"{name}.* To begin this training again, delete state.pt"):
+        trainer(tmp_path, callbacks=[Count()]).fit(split())
+    assert not steps
+    for file in tmp_path.glob("state.*"):
+        file.unlink()
+    assert len(trainer(tmp_path).fit(split()).history) == RECIPE.epochs  # as it was told
+
+
+def test_a_kill_between_weights_and_card_costs_nothing(tmp_path, monkeypatch):
+    from fer_lab import checkpoint
+
+    replaced = checkpoint.os.replace
+
+    def kill(source, target):
+        if str(target).endswith("card.json") and len(Run(tmp_path / "cut").history) == 1:
+            raise Stop
+        replaced(source, target)
+
+    recipe = replace(RECIPE, lr=0.001, schedule="constant")  # so that the second epoch is better than the first
+    whole = trainer(tmp_path / "whole", recipe=recipe).fit(split())
+    assert whole.history.val_war[1] > whole.history.val_war[0]
+    monkeypatch.setattr(checkpoint.os, "replace", kill)
+    with pytest.raises(Stop):
+        trainer(tmp_path / "cut", recipe=recipe).fit(split())
+    monkeypatch.undo()
+    trainer(tmp_path / "cut", recipe=recipe).fit(split())
+    assert (tmp_path / "cut" / "model.safetensors").read_bytes() == (whole.folder / "model.safetensors").read_bytes()
+
+
 def test_a_torn_config_is_named(tmp_path):
     trainer(tmp_path, recipe=replace(RECIPE, epochs=1)).fit(split())
     (tmp_path / "config.json").write_text((tmp_path / "config.json").read_text()[:100])
