@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from filelock import FileLock, Timeout
@@ -128,9 +129,16 @@ def writing(folder: Path) -> Iterator[None]:
 SAME = ("model", "recipe", "split", "classes", "callbacks")  # what must not differ between a run and its continuation
 
 
-def differences(before: dict, config: dict) -> list[str]:  # keys of SAME
+def differences(before: dict, config: dict, keys: Iterable[str] = SAME) -> list[str]:  # e.g. "recipe.lr 0.003 → 0.01"
     "In what a run's config.json differs from what is asked now."
-    return [key for key in SAME if before.get(key) != json.loads(json.dumps(config.get(key)))]
+    now = json.loads(json.dumps(config))
+    return [words for key in keys for words in _unlike(key, before.get(key), now.get(key))]
+
+
+def _unlike(name: str, old: Any, new: Any) -> list[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        return [words for key in {**old, **new} for words in _unlike(f"{name}.{key}", old.get(key), new.get(key))]
+    return [] if old == new else [f"{name} {old} → {new}"]
 
 
 def owner(config: dict) -> str:

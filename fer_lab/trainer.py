@@ -28,12 +28,12 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm.auto import tqdm
 
 # %% auto #0
-__all__ = ['OPTIMIZERS', 'SCHEDULES', 'PLACE', 'REPEATS', 'FILES', 'Recipe', 'Trainer', 'Stopped', 'config_of']
+__all__ = ['OPTIMIZERS', 'SCHEDULES', 'LIMITS', 'PLACE', 'REPEATS', 'FILES', 'Recipe', 'Trainer', 'Stopped', 'config_of']
 
 # %% ../nbs/library/08_trainer.ipynb #be672c5b
 from .augment import Augment, augment, draw_numbers, mixup, to_float
-from .checkpoint import CheckpointError, check_architecture, load_state, load_weights, random_states, read_weights
-from .checkpoint import save_state, save_weights, set_random_states, state_exists
+from .checkpoint import CheckpointError, check_architecture, load_state, load_weights, random_states
+from .checkpoint import read_weights, save_state, save_weights, set_random_states, state_exists
 from .distributed import add_up, from_first, gather, processes, rank, same_weights, share_of
 from .faceset import FaceSet
 from .report import Report, environment, predict
@@ -69,6 +69,10 @@ OPTIMIZERS = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam,
               "sgd": partial(torch.optim.SGD, momentum=0.9, nesterov=True)}
 SCHEDULES = {"onecycle": torch.optim.lr_scheduler.OneCycleLR,
              "constant": lambda optimizer, lr, steps: torch.optim.lr_scheduler.ConstantLR(optimizer, 1.0, 0)}
+LIMITS = {"a whole number from 1 on": (("epochs", "batch", "patience"), lambda it: isinstance(it, int) and it >= 1),
+          "a number above 0": (("lr", "clip"), lambda it: 0 < it < math.inf),
+          "a number from 0 on": (("weight_decay", "mixup"), lambda it: 0 <= it < math.inf),
+          "a number from 0 to below 1": (("ema", "label_smoothing"), lambda it: 0 <= it < 1)}
 
 
 def _check_recipe(recipe: Recipe) -> None:
@@ -76,9 +80,11 @@ def _check_recipe(recipe: Recipe) -> None:
     for key, words in allowed.items():
         if getattr(recipe, key) not in words:
             raise TrainingError(f"Recipe: {key} must be one of {', '.join(words)}; got {getattr(recipe, key)!r}.")
-    for key in ("epochs", "batch", "lr"):
-        if not getattr(recipe, key) > 0:
-            raise TrainingError(f"Recipe: {key} must be above 0; got {getattr(recipe, key)!r}.")
+    for words, (keys, fits) in LIMITS.items():
+        for key in keys:
+            value, number = getattr(recipe, key), isinstance(getattr(recipe, key), int | float)
+            if not (number and fits(value)) and (value is not None or key not in ("patience", "clip")):
+                raise TrainingError(f"Recipe: {key} must be {words}; got {value!r}.")
 
 # %% ../nbs/library/08_trainer.ipynb #cell-018
 class Trainer:
@@ -299,6 +305,7 @@ def _save(self: Trainer) -> None:
 @patch
 def _restore(self: Trainer, state: dict) -> None:
     "Go back to a saved state."
+    check_architecture(self.model, state["model"], self.folder / "state.pt")
     for name, part in self._learning().items():
         part.load_state_dict(state[name])
     for key in PLACE:
@@ -488,7 +495,7 @@ def _found(self: Trainer) -> tuple[dict, dict | None]:
     before = Run(self.folder).config if held else self.config
     changed = differences(before, self.config)
     if changed:
-        raise TrainingError(f"{self.folder} holds another run: {', '.join(changed)} differ(s) from what is asked now. "
+        raise TrainingError(f"{self.folder} holds another run: {', '.join(changed)}. "
                             "Give another folder, or delete this one.")
     if not state_exists(self.folder / "state.pt"):
         (self.folder / "metrics.jsonl").unlink(missing_ok=True)

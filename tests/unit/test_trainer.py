@@ -10,6 +10,7 @@ import torch
 from bars import bars, network, split
 
 from fer_lab.augment import Augment
+from fer_lab.checkpoint import CheckpointError
 from fer_lab.faceset import FER7, FaceSetError
 from fer_lab.models import create, load_model
 from fer_lab.report import evaluate
@@ -187,6 +188,20 @@ def test_a_torn_config_is_named(tmp_path):
         trainer(tmp_path, recipe=replace(RECIPE, epochs=1)).fit(split())
 
 
+def test_the_fields_in_which_two_runs_differ_are_named(tmp_path):
+    trainer(tmp_path).fit(split())
+    with pytest.raises(TrainingError, match=r"recipe\.lr 0\.01 → 0\.5, recipe\.augment\.rotate 5 → 9\. Give"):
+        trainer(tmp_path, recipe=replace(RECIPE, lr=0.5, augment=Augment(flip=0, rotate=9))).fit(split())
+
+
+def test_a_state_of_other_layers_is_answered_where_the_model_has_no_config(tmp_path):
+    with pytest.raises(Stop):
+        trainer(tmp_path, callbacks=[StopIn(2)]).fit(split())
+    other = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(196, 7))
+    with pytest.raises(CheckpointError, match=r"state.pt holds another architecture than this Sequential: 1.weight"):
+        trainer(tmp_path, other).fit(split())
+
+
 def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_weights(tmp_path):
     class Poison:
         def on_epoch_start(self, trainer):
@@ -206,6 +221,15 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_weights(tmp_path
         ({"select": "f1"}, "war, uar"),
         ({"epochs": 0}, "epochs"),
         ({"lr": -1.0}, "lr"),
+        ({"lr": "0.1"}, "lr must be a number above 0; got '0.1'"),
+        ({"lr": float("nan")}, "lr"),
+        ({"ema": 2}, "ema must be a number from 0 to below 1"),
+        ({"label_smoothing": 1.0}, "label_smoothing"),
+        ({"mixup": -1}, "mixup must be a number from 0 on"),
+        ({"patience": 0}, "patience must be a whole number from 1 on"),
+        ({"epochs": 2.5}, "epochs"),
+        ({"batch": None}, "batch"),
+        ({"clip": 0}, "clip"),
     ],
 )
 def test_a_wrong_recipe_names_what_is_allowed(wrong, message):
