@@ -234,12 +234,16 @@ def numbers_of(name: str, score: Any, opened: str) -> tuple[str, ...]:
 
 def report_table(reports: Mapping[str, Any]) -> Table:
     "Reports as rows: validation, test, test without repeats."
-    rows = []
+    rows, mirrored = [], any(report.context.get("tta") == "flip" for report in reports.values())
     for side, report in reports.items():
         opened = report.context.get("test_openings")
-        name = report.name if side != "val" else f"{report.name} (chose the epoch)"
+        name = report.name if side != "val" else f"{report.name} (chose the epoch{', unmirrored' * mirrored})"
         rows.append(numbers_of(name, report, f"{opened}×" if opened else ""))
-    return grid(NUMBERS, rows)
+    table = grid(NUMBERS, rows)
+    if mirrored:
+        table.caption_justify = "left"
+        table.caption = "Each face was averaged with its mirror image; the epoch was chosen without that."
+    return table
 
 # %% ../nbs/library/22_cli.ipynb #cell-023
 def choices_of(words: list[str]) -> dict[str, bool | int | float | str | None]:

@@ -137,8 +137,9 @@ def test_help_names_every_model_that_can_be_trained_on_stills():
 def test_training_says_how_it_computes_and_compiles_if_asked(says, tmp_path, monkeypatch):
     compiled = []
     monkeypatch.setattr(torch.nn.Module, "compile", lambda self: compiled.append(type(self).__name__))
-    done = says("train", "plain", "--compile", "--no-test", "--out", tmp_path / "run")
+    done = says("train", "plain", "--compile", "--no-test", "--tta", "none", "--out", tmp_path / "run")
     assert done.exit_code == 0, done.output
+    assert "val (chose the epoch) " in done.stdout and "mirror" not in done.stdout
     assert compiled == ["PlainStack"] and json.loads((tmp_path / "run" / "config.json").read_text())["compile"] is True
     assert re.search(r"computes on cpu \(asked for\), (fp32|bf16) \(auto: this CPU has .+\), "
                      r"channels_last \(cpu: .+\); repeats to the last bit", done.stderr)
@@ -156,7 +157,9 @@ def trained(tmp_path_factory):
 
 def test_training_ends_with_validation_and_one_opening_of_the_test_set(trained):
     top, said = trained
-    assert re.search(r"val \(chose the epoch\) +\d+\.\d\d%", said) and re.search(r"test +\d+\.\d\d% .* 1×", said)
+    assert re.search(r"val \(chose the epoch, unmirrored\) +\d+\.\d\d%", said)
+    assert re.search(r"test +\d+\.\d\d% .* 1×", said)
+    assert "averaged with its mirror image; the epoch was chosen without that." in said
     assert "stn on synthetic, seed 3: epoch 1 kept" in said and said.splitlines()[-1] == "run: mine"
     assert {"card.json", "config.json", "metrics.jsonl", "model.safetensors"} <= set(os.listdir(top / "mine"))
     assert len((top / "state" / "test_openings.jsonl").read_text().splitlines()) == 1
