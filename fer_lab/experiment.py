@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from importlib import import_module
 from inspect import signature
 from pathlib import Path
@@ -38,19 +38,22 @@ def recipe_for(
     model: str,  # a name of the registry
     settings: Settings,
     epochs: int | None = None,  # instead of the recipe's
-    **choices,  # arguments of the paper's recipe function and of the model, e.g. norm="none", warp="input"
+    **choices,  # of the paper's recipe function, of the model, of the recipe, e.g. norm="none", warp="input", lr=0.001
 ) -> tuple[dict, Recipe]:  # arguments of the model; how to train it
     "The paper's own recipe for this data set, or the default one."
     kind, own = model_class(model), _brought(model, settings, "recipe", lambda: ({}, Recipe()))
     switches, known = set(signature(own).parameters), set(signature(kind).parameters) - {"num_classes"}
     known_elsewhere = set(signature(_brought(model, settings, "callbacks", lambda train: [])).parameters) - {"train"}
-    unknown, all_known = sorted(set(choices) - switches - known - known_elsewhere), switches | known | known_elsewhere
+    own_words = switches | known | known_elsewhere  # they win where a field of the recipe has the same name
+    free = {field.name for field in fields(Recipe)} - own_words - {"epochs", "seed", "augment"}
+    unknown, all_known = sorted(set(choices) - own_words - free), own_words | free
     if unknown:
         raise ExperimentError(f"{model} has no {', '.join(unknown)}. It has: {', '.join(sorted(all_known))}.")
     arguments, recipe = own(**{key: value for key, value in choices.items() if key in switches})
     arguments |= {key: value for key, value in choices.items() if key in known}
     few = epochs or (1 if settings.budget == "smoke" else recipe.epochs)
-    return arguments, replace(recipe, epochs=few, seed=settings.seed)
+    changed = {key: value for key, value in choices.items() if key in free}
+    return arguments, replace(recipe, epochs=few, seed=settings.seed, **changed)
 
 
 def callbacks_for(
