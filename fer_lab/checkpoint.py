@@ -136,9 +136,11 @@ def load_state(path: Path, owner: str = "") -> dict:
     try:
         return _read_state(newest, owner)
     except CheckpointError as error:
-        if not previous.exists():
-            raise
-        state = _read_state(previous, owner)
+        try:
+            state = _read_state(previous, owner)
+        except CheckpointError as other:
+            words = f"{error} {other if previous.exists() else ''}".rstrip()
+            raise CheckpointError(f"{words} Delete {newest.name} and {previous.name} there to begin again.") from None
         if newest.exists():
             os.replace(newest, newest.with_suffix(".damaged"))  # or the next save would put it in previous' place
             warnings.warn(f"{error} Going on from the state before it.", stacklevel=2)
@@ -152,8 +154,8 @@ def _read_state(path: Path, owner: str) -> dict:
             raise ValueError("its hash is wrong" if payload else "nothing is there")
         return torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
     except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError) as error:
-        raise CheckpointError(f"{path} is damaged or not a training state of this run: {str(error).splitlines()[0]}. "
-                              "Delete it to start the run again.") from None
+        words = f"{path} is damaged or not a training state of this run: {str(error).splitlines()[0]}."
+        raise CheckpointError(words) from None
 
 # %% ../nbs/library/09_checkpoint.ipynb #4580f85e
 def random_states(device: torch.device) -> dict:
