@@ -22,7 +22,7 @@ from .settings import LabError
 
 # %% auto #0
 __all__ = ['SAME', 'TrainingError', 'epochs_written', 'Run', 'new_folder', 'in_a_line', 'alone', 'is_trained', 'writing',
-           'differences', 'owner']
+           'differences', 'moved', 'owner']
 
 # %% ../nbs/library/08_run.ipynb #1db19daf
 class TrainingError(LabError, RuntimeError):
@@ -139,6 +139,13 @@ def _unlike(name: str, old: Any, new: Any) -> list[str]:
     if isinstance(old, dict) and isinstance(new, dict):
         return [words for key in {**old, **new} for words in _unlike(f"{name}.{key}", old.get(key), new.get(key))]
     return [] if old == new else [f"{name} {old} → {new}"]
+
+
+def moved(before: dict, config: dict) -> list[str]:  # e.g. "processes 2 → 1"
+    "In what a run goes on otherwise than before, so that the last bits may differ."
+    words = differences(before, config, ("processes", "device", "environment"))
+    same = ("environment.revision", "environment.threads")  # the lab's own texts; taken from the run's config
+    return [what for what in words if not what.startswith(same) and " None → " not in what]
 
 
 def owner(config: dict) -> str:

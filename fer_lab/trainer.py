@@ -37,7 +37,8 @@ from .checkpoint import read_weights, save_state, save_weights, set_random_state
 from .distributed import add_up, from_first, gather, processes, rank, same_weights, share_of
 from .faceset import FaceSet
 from .report import Report, environment, predict
-from .run import Run, TrainingError, alone, differences, epochs_written, in_a_line, new_folder, owner, writing
+from .run import Run, TrainingError, alone, differences, epochs_written, in_a_line, moved, new_folder
+from .run import owner, writing
 from .settings import Settings, choose_device, choose_layout, choose_precision, load_settings
 from .settings import write_atomic
 from .splits import Split
@@ -370,7 +371,7 @@ def _all_epochs(self: Trainer) -> None:
     bar = tqdm(total=epochs * faces, initial=done, unit=" faces", unit_scale=True, disable=plain or not shown)
     with bar:
         self._call("on_fit_start")
-        while self.epoch < epochs and not self._patience_lost():
+        while not _over(self.recipe, self.epoch, self.best):
             bar.set_description(f"epoch {self.epoch + 1}/{epochs}")
             self._one_epoch(bar)
             if plain:
@@ -407,10 +408,9 @@ def _begin_epoch(self: Trainer) -> None:
         self._restore(state)
 
 
-@patch
-def _patience_lost(self: Trainer) -> bool:
-    patience = self.recipe.patience
-    return patience is not None and self.epoch - self.best["epoch"] >= patience
+def _over(recipe: Recipe, epoch: int, best: dict) -> bool:
+    "Whether all epochs are done, or patience is lost."
+    return epoch >= recipe.epochs or (recipe.patience is not None and epoch - best["epoch"] >= recipe.patience)
 
 # %% ../nbs/library/08_trainer.ipynb #cell-032
 @patch
@@ -503,11 +503,27 @@ def _found(self: Trainer) -> tuple[dict, dict | None]:
         return self.config, None
     state = load_state(self.folder / "state.pt", owner(before))
     self._check_best(state)
+    before = self._with_moves(before, state)
     lines = [json.dumps(line) + "\n" for line in epochs_written(self.folder) if line["epoch"] <= state["epoch"]]
     write_atomic(self.folder / "metrics.jsonl", "".join(lines))  # lines of an epoch that is computed again go
     return before, state
 
 # %% ../nbs/library/08_trainer.ipynb #600f5fc5
+@patch
+def _with_moves(self: Trainer, config: dict, state: dict) -> dict:
+    "The run's config, with a line more where it goes on elsewhere: what follows is no longer exact."
+    changed = moved(config, self.config)
+    if not changed or _over(self.recipe, state["epoch"], state["best"]):
+        return config
+    line = f"{', '.join(changed)} after step {state['step']} of epoch {state['epoch'] + 1}"
+    warnings.warn(f"From here on not to the last bit what an unbroken run would give: {line}.", stacklevel=2)
+    moves = [*config.get("moves", []), line]
+    config = {**config, **{key: self.config[key] for key in ("processes", "device", "environment")},
+              "moves": moves, "repeats": f"not to the last bit: {'; '.join(moves)}"}
+    write_atomic(self.folder / "config.json", json.dumps(config, indent=1))
+    return config
+
+
 @patch
 def _check_best(self: Trainer, state: dict) -> None:
     "The kept weights are whole: no later epoch may be better, and bring them back."

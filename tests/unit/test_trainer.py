@@ -141,6 +141,25 @@ def test_a_run_without_its_state_begins_again(tmp_path):
     assert trainer(tmp_path).fit(split()).history.loss.tolist() == first
 
 
+def test_a_run_that_goes_on_elsewhere_says_that_it_is_no_longer_exact(tmp_path, recwarn):
+    for epoch in (2, 3):
+        with pytest.raises(Stop):
+            trainer(tmp_path, callbacks=[StopIn(epoch)]).fit(split())
+    assert not recwarn  # the same machine
+    config = Run(tmp_path).config
+    config["environment"] |= {"torch": "0.4.1", "revision": "another"}
+    (tmp_path / "config.json").write_text(json.dumps(config | {"processes": 2}))
+    now = f"processes 2 → 1, environment.torch 0.4.1 → {torch.__version__} after step 0 of epoch 3"
+    with pytest.warns(UserWarning, match="not to the last bit .+ processes 2 → 1"), pytest.raises(Stop):
+        trainer(tmp_path, callbacks=[StopIn(3)]).fit(split())
+    run = trainer(tmp_path, recipe=RECIPE).fit(split())  # and once only
+    assert run.config["moves"] == [now] and run.config["processes"] == 1 and len(run.history) == 3
+    assert run.config["repeats"] == f"not to the last bit: {now}"
+    (tmp_path / "config.json").write_text(json.dumps(run.config | {"processes": 2}))
+    trainer(tmp_path).fit(split())  # a finished run is only read
+    assert Run(tmp_path).config["processes"] == 2 and not recwarn
+
+
 @pytest.mark.parametrize("name", ["model.safetensors", "card.json"])
 def test_a_damaged_best_epoch_is_told_before_the_next_step(tmp_path, name):
     steps = []
