@@ -46,9 +46,10 @@ def recipe_for(
     known_elsewhere = set(signature(_brought(model, settings, "callbacks", lambda train: [])).parameters) - {"train"}
     own_words = switches | known | known_elsewhere  # they win where a field of the recipe has the same name
     free = {field.name for field in fields(Recipe)} - own_words - {"epochs", "seed", "augment"}
-    unknown, all_known = sorted(set(choices) - own_words - free), own_words | free
+    unknown = sorted(set(choices) - own_words - free)
     if unknown:
-        raise ExperimentError(f"{model} has no {', '.join(unknown)}. It has: {', '.join(sorted(all_known))}.")
+        raise ExperimentError(f"{model} has no {', '.join(unknown)}. It has: {', '.join(sorted(own_words))}; "
+                              f"and its recipe: {', '.join(sorted(free))}.")
     arguments, recipe = own(**{key: value for key, value in choices.items() if key in switches})
     arguments |= {key: value for key, value in choices.items() if key in known}
     few = epochs or (1 if settings.budget == "smoke" else recipe.epochs)

@@ -110,7 +110,7 @@ def test_a_field_of_the_recipe_can_be_chosen_unless_the_model_has_the_word(setti
     assert recipe.lr == 0.0005 and recipe.clip == 1.0
     assert replace(recipe, lr=0.1, clip=None) == replace(recipe_for("stn", settings, norm="none")[1], lr=0.1, clip=None)
     for word in ("seed", "augment", "learning_rate"):
-        with pytest.raises(ExperimentError, match=f"stn has no {word}. It has: .*lr"):
+        with pytest.raises(ExperimentError, match=f"stn has no {word}. It has: .+; and its recipe: batch, .*lr, "):
             recipe_for("stn", settings, **{word: 1})
     with pytest.raises(TrainingError, match="clip must be a number above 0"):
         recipe_for("plain", settings, clip=0)
