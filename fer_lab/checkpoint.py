@@ -24,8 +24,8 @@ from safetensors.torch import save as safetensors_save
 from .settings import LabError, write_atomic
 
 # %% auto #0
-__all__ = ['CheckpointError', 'save_weights', 'read_card', 'load_weights', 'state_files', 'state_exists', 'save_state',
-           'load_state', 'random_states', 'set_random_states']
+__all__ = ['CheckpointError', 'save_weights', 'read_card', 'read_weights', 'load_weights', 'check_architecture', 'state_files',
+           'state_exists', 'save_state', 'load_state', 'random_states', 'set_random_states']
 
 # %% ../nbs/library/09_checkpoint.ipynb #cell-004
 class CheckpointError(LabError, ValueError):
@@ -61,31 +61,37 @@ def read_card(folder: Path) -> dict:
         raise CheckpointError(f"{path} is not valid JSON ({error}). Was it edited or cut off?") from None
 
 # %% ../nbs/library/09_checkpoint.ipynb #cell-008
+def read_weights(folder: Path) -> tuple[dict, bytes]:  # the card; the file that it describes
+    "What lies in `folder`, if it is whole."
+    card, path = read_card(folder), Path(folder) / "model.safetensors"
+    data = path.read_bytes() if path.is_file() else b""
+    if hashlib.sha256(data).hexdigest() != card.get("sha256"):
+        raise CheckpointError(f"{path} ({len(data):,} bytes) is not the file its card describes: the sha256 differs. "
+                              "Copy the folder again from where it came, or train again.")
+    return card, data
+
+
 def load_weights(
     model: torch.nn.Module,  # of the architecture that the card names
     folder: Path,
     classes: Sequence[str] | None = None,  # that the card must name, in this order; None: any
 ) -> dict:  # the card
     "Load weights into `model`. Raises `CheckpointError` if they are damaged, foreign or of other layers or classes."
-    card, path = read_card(folder), Path(folder) / "model.safetensors"
+    (card, data), path = read_weights(folder), Path(folder) / "model.safetensors"
     if classes is not None and card.get("classes") != list(classes):
         raise CheckpointError(f"{path} tells apart {card.get('classes')}, in this order; wanted: {list(classes)}. "
                               "Harmonise the label spaces, or train a network for these classes.")
-    data = path.read_bytes() if path.is_file() else b""
-    if hashlib.sha256(data).hexdigest() != card.get("sha256"):
-        raise CheckpointError(f"{path} ({len(data):,} bytes) is not the file its card describes: the sha256 differs. "
-                              "Copy the folder again from where it came, or train again.")
     try:
         weights = safetensors_load(data)
     except SafetensorError as error:
         raise CheckpointError(f"{path} is not a safetensors file: {error}. "
                               "(A pickled model is never opened here.)") from None
-    _check_architecture(model, weights, path)
+    check_architecture(model, weights, path)
     model.load_state_dict(weights)
     return card
 
 # %% ../nbs/library/09_checkpoint.ipynb #cell-009
-def _check_architecture(model: torch.nn.Module, weights: dict[str, torch.Tensor], path: Path) -> None:
+def check_architecture(model: torch.nn.Module, weights: dict[str, torch.Tensor], path: Path) -> None:
     "Compare before loading, so that a refused file leaves the model as it was."
     expected = {key: tuple(value.shape) for key, value in model.state_dict().items()}
     found = {key: tuple(value.shape) for key, value in weights.items()}
@@ -130,9 +136,11 @@ def load_state(path: Path, owner: str = "") -> dict:
     try:
         return _read_state(newest, owner)
     except CheckpointError as error:
-        if not previous.exists():
-            raise
-        state = _read_state(previous, owner)
+        try:
+            state = _read_state(previous, owner)
+        except CheckpointError as other:
+            words = f"{error} {other if previous.exists() else ''}".rstrip()
+            raise CheckpointError(f"{words} Delete {newest.name} and {previous.name} there to begin again.") from None
         if newest.exists():
             os.replace(newest, newest.with_suffix(".damaged"))  # or the next save would put it in previous' place
             warnings.warn(f"{error} Going on from the state before it.", stacklevel=2)
@@ -146,8 +154,8 @@ def _read_state(path: Path, owner: str) -> dict:
             raise ValueError("its hash is wrong" if payload else "nothing is there")
         return torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
     except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError) as error:
-        raise CheckpointError(f"{path} is damaged or not a training state of this run: {str(error).splitlines()[0]}. "
-                              "Delete it to start the run again.") from None
+        words = f"{path} is damaged or not a training state of this run: {str(error).splitlines()[0]}."
+        raise CheckpointError(words) from None
 
 # %% ../nbs/library/09_checkpoint.ipynb #4580f85e
 def random_states(device: torch.device) -> dict:

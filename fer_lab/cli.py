@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import signal
 import subprocess
@@ -78,7 +79,7 @@ class LabGroup(TyperGroup):
             complain(str(error))
             raise typer.Exit(2 if isinstance(error, SettingsError) else 1) from None
         except KeyboardInterrupt:
-            complain("stopped.")
+            _say_stopped("stopped.")
             raise typer.Exit(130) from None
 
 # %% ../nbs/library/22_cli.ipynb #cell-008
@@ -233,12 +234,16 @@ def numbers_of(name: str, score: Any, opened: str) -> tuple[str, ...]:
 
 def report_table(reports: Mapping[str, Any]) -> Table:
     "Reports as rows: validation, test, test without repeats."
-    rows = []
+    rows, mirrored = [], any(report.context.get("tta") == "flip" for report in reports.values())
     for side, report in reports.items():
         opened = report.context.get("test_openings")
-        name = report.name if side != "val" else f"{report.name} (chose the epoch)"
+        name = report.name if side != "val" else f"{report.name} (chose the epoch{', unmirrored' * mirrored})"
         rows.append(numbers_of(name, report, f"{opened}×" if opened else ""))
-    return grid(NUMBERS, rows)
+    table = grid(NUMBERS, rows)
+    if mirrored:
+        table.caption_justify = "left"
+        table.caption = "Each face was averaged with its mirror image; the epoch was chosen without that."
+    return table
 
 # %% ../nbs/library/22_cli.ipynb #cell-023
 def choices_of(words: list[str]) -> dict[str, bool | int | float | str | None]:
@@ -267,10 +272,18 @@ def resumable(again: str):
     try:
         yield
     except KeyboardInterrupt as stopped:
-        complain(f"{str(stopped) or 'stopped.'} To go on:  {again}")
+        before = signal.SIG_IGN  # one was enough; a second may not cut off the words
+        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGTERM, before)
+        _say_stopped(f"{str(stopped) or 'stopped.'} To go on:  {again}")
         raise typer.Exit(130) from None
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _say_stopped(words: str) -> None:
+    if os.environ.get("RANK", "0") == "0":  # one of several processes speaks for all
+        complain(words)
 
 # %% ../nbs/library/22_cli.ipynb #cell-026
 # What can be trained on stills. Written out, because asking the registry would make `--help` wait for PyTorch.
@@ -315,22 +328,26 @@ def train(
 # %% ../nbs/library/22_cli.ipynb #cell-027
 def torchrun(nproc: int, words: list[str]) -> int:  # exit code
     "`fer-lab train` in several processes of this machine that share every batch."
+    from torch.distributed import run
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+    # torchrun would take our --nproc for its own
     words = [word for before, word in zip(["", *words], words) if "--nproc" not in (before, word.partition("=")[0])]
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(nproc),
-               "-m", "fer_lab.train", *words]  # torchrun would take our --nproc for its own
-    threads = str(max(1, (os.cpu_count() or 1) // nproc))
-    process = subprocess.Popen(command, env={"OMP_NUM_THREADS": threads, **os.environ})
-    with resumable("the same command again"):
-        try:
-            code = process.wait()
-        except KeyboardInterrupt:
-            process.terminate()  # torchrun tells its processes, and they save
-            process.wait()
-            raise
-    if code:
-        complain(f"one of the {nproc} processes has ended before its time; its own words stand above. "
-                 "The same command goes on from the last saved state.")
-    return code
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // nproc)))
+    logging.disable()  # torchrun tells in forty lines what is told here in one
+    try:
+        run.main(["--standalone", "--nproc-per-node", str(nproc), "-m", "fer_lab.train", *words])
+    except SignalException:  # Ctrl-C reaches torchrun alone, which tells its processes once; the first says the rest
+        return 130
+    except ChildFailedError as failed:
+        ends = {process: failure.exitcode for process, failure in failed.failures.items()}  # of a signal: below 0
+        number = min(ends, key=lambda process: (ends[process] == -signal.SIGTERM, ends[process]))  # that: torchrun's
+        how = (f"was killed by {signal.Signals(-ends[number]).name}; a system whose memory is full does that"
+               if ends[number] < 0 else f"ended with exit code {ends[number]}; its own words stand above")
+        complain(f"process {number} of {nproc} {how}. The same command goes on from the last saved state.")
+        return 1
+    return 0
 
 # %% ../nbs/library/22_cli.ipynb #9da3900e
 def _train(model: str, settings: Settings, folder: Path | None, words: list[str], **choices) -> None:
@@ -357,21 +374,27 @@ def _train(model: str, settings: Settings, folder: Path | None, words: list[str]
 def watch(folder: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.")]) -> None:
     """Show the epochs of a training as they come. Ends with the training, or with Ctrl-C.
 
+    Its exit code is 1 where the training ended before its last epoch.
+
     \b
     Example:
       fer-lab watch runs/20260131-120000-stn
     """
     from fer_lab.checkpoint import read_card
-    from fer_lab.run import Run, epochs_written, in_a_line
+    from fer_lab.run import Run, epochs_written, in_a_line, is_trained
 
     recipe, shown, over = Run(folder).config["recipe"], 0, False
     while not over:
-        lines = epochs_written(folder)
+        alive, lines = is_trained(folder), epochs_written(folder)  # in this order, so that no last line is missed
         for line in lines[shown:]:
             out().print(in_a_line(line, recipe["epochs"]))
         shown, last = len(lines), lines[-1]["epoch"] if lines else 0
         waits = recipe["patience"] is not None and last
         over = last == recipe["epochs"] or (waits and last - read_card(folder)["epoch"] >= recipe["patience"])
+        if not (over or alive):
+            complain(f"nobody trains in {folder} now; {last} of {recipe['epochs']} epochs are done. "
+                     "The command that began the training goes on with it.")
+            raise typer.Exit(1)
         time.sleep(0 if over else 1)
 
 # %% ../nbs/library/22_cli.ipynb #cell-028
@@ -394,7 +417,7 @@ def evaluate(
     name: Annotated[str, typer.Argument(metavar="NAME_OR_FOLDER", help="A trained model of the package, or a run.")],
     data_dir: DataDir = None, device: Device = None,
 ) -> None:
-    """Measure a trained model again on the sets of its card; the test set's opening is noted.
+    """Measure a trained model again on the sets of its card; a test set's opening is noted.
 
     Ends with exit code 1 if the number is not the one on the card.
 
@@ -413,6 +436,9 @@ def evaluate(
     verdicts = [compare(report, card[side]["war"]) for side, report in reports.items() if side in card]
     for _, words in verdicts:
         console.print(escape(words), soft_wrap=True)
+    if "test" not in card:
+        aside().print("The test set stays closed: the run has no test report. `fer-lab train` with this folder as "
+                      "--out and without --no-test opens it.", soft_wrap=True)
     aside().print(f"openings of test sets on this machine: {escape(short_path(ledger_path()))}", soft_wrap=True)
     raise typer.Exit(0 if all(fine for fine, _ in verdicts) else 1)
 

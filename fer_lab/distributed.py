@@ -63,7 +63,8 @@ def _heard() -> Iterator[None]:
         yield
     except RuntimeError as error:
         raise DistributedError(f"Process {rank()}: another process of this training has ended, so this one ends too. "
-                               f"The first complaint above is its own. ({str(error).splitlines()[0]})") from None
+                               "Its own words stand above; if there are none, the system has killed it, as it does "
+                               "where memory is full.") from error
 
 
 def gather(thing: Any) -> list:  # in the order of the processes

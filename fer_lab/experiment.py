@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from importlib import import_module
 from inspect import signature
 from pathlib import Path
@@ -38,19 +38,23 @@ def recipe_for(
     model: str,  # a name of the registry
     settings: Settings,
     epochs: int | None = None,  # instead of the recipe's
-    **choices,  # arguments of the paper's recipe function and of the model, e.g. norm="none", warp="input"
+    **choices,  # of the paper's recipe function, of the model, of the recipe, e.g. norm="none", warp="input", lr=0.001
 ) -> tuple[dict, Recipe]:  # arguments of the model; how to train it
     "The paper's own recipe for this data set, or the default one."
     kind, own = model_class(model), _brought(model, settings, "recipe", lambda: ({}, Recipe()))
     switches, known = set(signature(own).parameters), set(signature(kind).parameters) - {"num_classes"}
     known_elsewhere = set(signature(_brought(model, settings, "callbacks", lambda train: [])).parameters) - {"train"}
-    unknown, all_known = sorted(set(choices) - switches - known - known_elsewhere), switches | known | known_elsewhere
+    own_words = switches | known | known_elsewhere  # they win where a field of the recipe has the same name
+    free = {field.name for field in fields(Recipe)} - own_words - {"epochs", "seed", "augment"}
+    unknown = sorted(set(choices) - own_words - free)
     if unknown:
-        raise ExperimentError(f"{model} has no {', '.join(unknown)}. It has: {', '.join(sorted(all_known))}.")
+        raise ExperimentError(f"{model} has no {', '.join(unknown)}. It has: {', '.join(sorted(own_words))}; "
+                              f"and its recipe: {', '.join(sorted(free))}.")
     arguments, recipe = own(**{key: value for key, value in choices.items() if key in switches})
     arguments |= {key: value for key, value in choices.items() if key in known}
     few = epochs or (1 if settings.budget == "smoke" else recipe.epochs)
-    return arguments, replace(recipe, epochs=few, seed=settings.seed)
+    changed = {key: value for key, value in choices.items() if key in free}
+    return arguments, replace(recipe, epochs=few, seed=settings.seed, **changed)
 
 
 def callbacks_for(
@@ -176,8 +180,8 @@ def figures_of(report: Report) -> dict:
 def evaluate_saved(
     name: str | Path,  # a name of the zoo, or the folder of a run
     settings: Settings,
-) -> dict[str, Report]:  # "val_tta", "test" and, where test images were seen before, "test_without_repeats"
-    "Measure a saved network on val and test again. Raises `ExperimentError` if the faces here are others."
+) -> dict[str, Report]:  # "val_tta" and, where the card opened the test set, "test" and "test_without_repeats"
+    "Measure a saved network again on what its card reports. Raises `ExperimentError` if the faces here are others."
     folder = saved_folder(name)
     network, card = load_model(folder)
     network.to(choose_device(settings).value)
@@ -188,7 +192,7 @@ def evaluate_saved(
     tta = None if card.get("tta", "none") == "none" else card["tta"]
     name, facts = Path(folder).name, {"seed": card["recipe"]["seed"]}
     val = evaluate(network, split.val, f"{name}, val", tta, {**facts, "protocol": split.protocol})
-    final = final_reports(network, split, name, card["selection"], tta, facts)
+    final = final_reports(network, split, name, card["selection"], tta, facts) if "test" in card else []
     return {"val_tta": val} | dict(zip(("test", "test_without_repeats"), final, strict=False))
 
 # %% ../nbs/library/20_experiment.ipynb #cell-022

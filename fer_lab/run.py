@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from filelock import FileLock, Timeout
@@ -20,8 +21,8 @@ from .checkpoint import read_card
 from .settings import LabError
 
 # %% auto #0
-__all__ = ['SAME', 'TrainingError', 'epochs_written', 'Run', 'new_folder', 'in_a_line', 'alone', 'writing', 'differences',
-           'owner']
+__all__ = ['SAME', 'TrainingError', 'epochs_written', 'Run', 'new_folder', 'in_a_line', 'alone', 'is_trained', 'writing',
+           'differences', 'moved', 'owner']
 
 # %% ../nbs/library/08_run.ipynb #1db19daf
 class TrainingError(LabError, RuntimeError):
@@ -49,7 +50,16 @@ class Run:
 
     @property
     def config(self) -> dict:
-        return json.loads((self.folder / "config.json").read_text())
+        "What was asked, and how it is computed."
+        path = self.folder / "config.json"
+        try:
+            return json.loads(path.read_text())
+        except FileNotFoundError:
+            raise TrainingError(f"{path} does not exist: nothing says which run {self.folder} holds. "
+                                "Check the path, or give another folder.") from None
+        except ValueError as error:
+            raise TrainingError(f"{path} is damaged ({error}). "
+                                "Put it back from a copy, or give another folder.") from None
 
     @property
     def card(self) -> dict:
@@ -90,11 +100,20 @@ def alone(folder: Path) -> Iterator[None]:
     "Nobody else trains in this folder meanwhile."
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        lock = FileLock(folder / "run.lock").acquire(timeout=0)
+        lock = FileLock(folder / "run.lock").acquire(timeout=0.5)  # `is_trained` may hold it for a moment
     except Timeout:
         raise TrainingError(f"Another process is training in {folder}. Wait for it, or give another folder.") from None
     with lock:
         yield
+
+
+def is_trained(folder: Path) -> bool:
+    "Whether a process is training in this folder now."
+    try:
+        with FileLock(folder / "run.lock", timeout=0):
+            return False
+    except Timeout:
+        return True
 
 # %% ../nbs/library/08_run.ipynb #a236cba6
 @contextmanager
@@ -110,9 +129,23 @@ def writing(folder: Path) -> Iterator[None]:
 SAME = ("model", "recipe", "split", "classes", "callbacks")  # what must not differ between a run and its continuation
 
 
-def differences(before: dict, config: dict) -> list[str]:  # keys of SAME
+def differences(before: dict, config: dict, keys: Iterable[str] = SAME) -> list[str]:  # e.g. "recipe.lr 0.003 → 0.01"
     "In what a run's config.json differs from what is asked now."
-    return [key for key in SAME if before.get(key) != json.loads(json.dumps(config.get(key)))]
+    now = json.loads(json.dumps(config))
+    return [words for key in keys for words in _unlike(key, before.get(key), now.get(key))]
+
+
+def _unlike(name: str, old: Any, new: Any) -> list[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        return [words for key in {**old, **new} for words in _unlike(f"{name}.{key}", old.get(key), new.get(key))]
+    return [] if old == new else [f"{name} {old} → {new}"]
+
+
+def moved(before: dict, config: dict) -> list[str]:  # e.g. "processes 2 → 1"
+    "In what a run goes on otherwise than before, so that the last bits may differ."
+    words = differences(before, config, ("processes", "device", "environment"))
+    same = ("environment.revision", "environment.threads")  # the lab's own texts; taken from the run's config
+    return [what for what in words if not what.startswith(same) and " None → " not in what]
 
 
 def owner(config: dict) -> str:

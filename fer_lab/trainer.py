@@ -28,16 +28,17 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm.auto import tqdm
 
 # %% auto #0
-__all__ = ['OPTIMIZERS', 'SCHEDULES', 'PLACE', 'REPEATS', 'Recipe', 'Trainer', 'Stopped', 'config_of']
+__all__ = ['OPTIMIZERS', 'SCHEDULES', 'LIMITS', 'PLACE', 'REPEATS', 'FILES', 'Recipe', 'Trainer', 'Stopped', 'config_of']
 
 # %% ../nbs/library/08_trainer.ipynb #be672c5b
 from .augment import Augment, augment, draw_numbers, mixup, to_float
-from .checkpoint import load_state, load_weights, random_states, save_state, save_weights, set_random_states
-from .checkpoint import state_exists
+from .checkpoint import CheckpointError, check_architecture, load_state, load_weights, random_states
+from .checkpoint import read_weights, save_state, save_weights, set_random_states, state_exists
 from .distributed import add_up, from_first, gather, processes, rank, same_weights, share_of
 from .faceset import FaceSet
 from .report import Report, environment, predict
-from .run import Run, TrainingError, alone, differences, epochs_written, in_a_line, new_folder, owner, writing
+from .run import Run, TrainingError, alone, differences, epochs_written, in_a_line, moved, new_folder
+from .run import owner, writing
 from .settings import Settings, choose_device, choose_layout, choose_precision, load_settings
 from .settings import write_atomic
 from .splits import Split
@@ -69,6 +70,10 @@ OPTIMIZERS = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam,
               "sgd": partial(torch.optim.SGD, momentum=0.9, nesterov=True)}
 SCHEDULES = {"onecycle": torch.optim.lr_scheduler.OneCycleLR,
              "constant": lambda optimizer, lr, steps: torch.optim.lr_scheduler.ConstantLR(optimizer, 1.0, 0)}
+LIMITS = {"a whole number from 1 on": (("epochs", "batch", "patience"), lambda it: isinstance(it, int) and it >= 1),
+          "a number above 0": (("lr", "clip"), lambda it: 0 < it < math.inf),
+          "a number from 0 on": (("weight_decay", "mixup"), lambda it: 0 <= it < math.inf),
+          "a number from 0 to below 1": (("ema", "label_smoothing"), lambda it: 0 <= it < 1)}
 
 
 def _check_recipe(recipe: Recipe) -> None:
@@ -76,9 +81,11 @@ def _check_recipe(recipe: Recipe) -> None:
     for key, words in allowed.items():
         if getattr(recipe, key) not in words:
             raise TrainingError(f"Recipe: {key} must be one of {', '.join(words)}; got {getattr(recipe, key)!r}.")
-    for key in ("epochs", "batch", "lr"):
-        if not getattr(recipe, key) > 0:
-            raise TrainingError(f"Recipe: {key} must be above 0; got {getattr(recipe, key)!r}.")
+    for words, (keys, fits) in LIMITS.items():
+        for key in keys:
+            value, number = getattr(recipe, key), isinstance(getattr(recipe, key), int | float)
+            if not (number and fits(value)) and (value is not None or key not in ("patience", "clip")):
+                raise TrainingError(f"Recipe: {key} must be {words}; got {value!r}.")
 
 # %% ../nbs/library/08_trainer.ipynb #cell-018
 class Trainer:
@@ -299,6 +306,7 @@ def _save(self: Trainer) -> None:
 @patch
 def _restore(self: Trainer, state: dict) -> None:
     "Go back to a saved state."
+    check_architecture(self.model, state["model"], self.folder / "state.pt")
     for name, part in self._learning().items():
         part.load_state_dict(state[name])
     for key in PLACE:
@@ -363,7 +371,7 @@ def _all_epochs(self: Trainer) -> None:
     bar = tqdm(total=epochs * faces, initial=done, unit=" faces", unit_scale=True, disable=plain or not shown)
     with bar:
         self._call("on_fit_start")
-        while self.epoch < epochs and not self._patience_lost():
+        while not _over(self.recipe, self.epoch, self.best):
             bar.set_description(f"epoch {self.epoch + 1}/{epochs}")
             self._one_epoch(bar)
             if plain:
@@ -400,10 +408,9 @@ def _begin_epoch(self: Trainer) -> None:
         self._restore(state)
 
 
-@patch
-def _patience_lost(self: Trainer) -> bool:
-    patience = self.recipe.patience
-    return patience is not None and self.epoch - self.best["epoch"] >= patience
+def _over(recipe: Recipe, epoch: int, best: dict) -> bool:
+    "Whether all epochs are done, or patience is lost."
+    return epoch >= recipe.epochs or (recipe.patience is not None and epoch - best["epoch"] >= recipe.patience)
 
 # %% ../nbs/library/08_trainer.ipynb #cell-032
 @patch
@@ -478,20 +485,52 @@ def config_of(trainer: Trainer, split: Split) -> dict:
             "environment": environment(), **({"callbacks": told} if told else {})}
 
 # %% ../nbs/library/08_trainer.ipynb #1b11a185
+FILES = ("config.json", "metrics.jsonl", "model.safetensors", "card.json", "state.pt")  # what a run keeps in its folder
+
+
 @patch
 def _found(self: Trainer) -> tuple[dict, dict | None]:
     "The config and the saved state of this run in the folder, if it was begun there before; else what is asked now."
-    path = self.folder / "config.json"
-    if not state_exists(self.folder / "state.pt"):
-        (self.folder / "metrics.jsonl").unlink(missing_ok=True)
-        write_atomic(path, json.dumps(self.config, indent=1))
-        return self.config, None
-    before = json.loads(path.read_text())
+    held = any((self.folder / name).exists() for name in (*FILES, "state.previous.pt"))
+    before = Run(self.folder).config if held else self.config
     changed = differences(before, self.config)
     if changed:
-        raise TrainingError(f"{self.folder} holds another run: {', '.join(changed)} differ(s) from what is asked now. "
+        raise TrainingError(f"{self.folder} holds another run: {', '.join(changed)}. "
                             "Give another folder, or delete this one.")
+    if not state_exists(self.folder / "state.pt"):
+        (self.folder / "metrics.jsonl").unlink(missing_ok=True)
+        write_atomic(self.folder / "config.json", json.dumps(self.config, indent=1))
+        return self.config, None
     state = load_state(self.folder / "state.pt", owner(before))
+    self._check_best(state)
+    before = self._with_moves(before, state)
     lines = [json.dumps(line) + "\n" for line in epochs_written(self.folder) if line["epoch"] <= state["epoch"]]
     write_atomic(self.folder / "metrics.jsonl", "".join(lines))  # lines of an epoch that is computed again go
     return before, state
+
+# %% ../nbs/library/08_trainer.ipynb #600f5fc5
+@patch
+def _with_moves(self: Trainer, config: dict, state: dict) -> dict:
+    "The run's config, with a line more where it goes on elsewhere: what follows is no longer exact."
+    changed = moved(config, self.config)
+    if not changed or _over(self.recipe, state["epoch"], state["best"]):
+        return config
+    line = f"{', '.join(changed)} after step {state['step']} of epoch {state['epoch'] + 1}"
+    warnings.warn(f"From here on not to the last bit what an unbroken run would give: {line}.", stacklevel=2)
+    moves = [*config.get("moves", []), line]
+    config = {**config, **{key: self.config[key] for key in ("processes", "device", "environment")},
+              "moves": moves, "repeats": f"not to the last bit: {'; '.join(moves)}"}
+    write_atomic(self.folder / "config.json", json.dumps(config, indent=1))
+    return config
+
+
+@patch
+def _check_best(self: Trainer, state: dict) -> None:
+    "The kept weights are whole: no later epoch may be better, and bring them back."
+    if not state["best"]["epoch"] or (self.folder / ".card.json.new").exists():  # a kill came between weights and card:
+        return  # their epoch is later than the state, and is computed again
+    try:
+        read_weights(self.folder)
+    except CheckpointError as error:
+        raise TrainingError(f"The best epoch so far is damaged: {error} To begin this training again, delete state.pt "
+                            f"and state.previous.pt in {self.folder}.") from None

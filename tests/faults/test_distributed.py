@@ -2,8 +2,11 @@
 
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -69,6 +72,7 @@ def test_one_process_dying_ends_the_others_with_a_sentence(found, count):
     assert end.returncode != 0
     assert end.stderr.count("another process of this training has ended, so this one ends too") >= 1
     assert "Signal 9 (SIGKILL) received" in end.stderr
+    assert "if there are none, the system has killed it" in end.stderr and "gloo" not in end.stderr
 
 
 def test_the_command_trains_in_two_processes(tmp_path):
@@ -80,3 +84,43 @@ def test_the_command_trains_in_two_processes(tmp_path):
     assert json.loads((tmp_path / "run" / "config.json").read_text())["processes"] == 2
     assert done.stdout.count("epoch 1 kept") == 1 and done.stderr.count("epoch 1/1  loss ") == 1
     assert len((tmp_path / "state" / "test_openings.jsonl").read_text().splitlines()) == 1  # opened once, not twice
+
+
+@pytest.fixture
+def started(tmp_path):
+    "`fer-lab train --nproc 2`, as the first of a group of processes, when its first state was saved."
+    words = ("train", "stn", "--budget", "smoke", "--epochs", "500", "--no-test", "--nproc", "2", "--out", "run")
+    environ = {**os.environ, "PYTHONPATH": str(HERE.parent.parent), "FER_LAB_STATE_DIR": str(tmp_path / "state")}
+    command = [sys.executable, "-m", "fer_lab.cli", *words]
+    with (tmp_path / "err").open("w") as err:
+        process = subprocess.Popen(command, cwd=tmp_path, env=environ, stderr=err, start_new_session=True)
+    end = time.monotonic() + 300
+    while not (tmp_path / "run" / "state.pt").exists():
+        assert process.poll() is None and time.monotonic() < end, (tmp_path / "err").read_text()
+        time.sleep(0.05)
+    yield process, lambda: (tmp_path / "err").read_text()
+    process.kill()
+
+
+def complaints(said):
+    return [line for line in said.splitlines() if not re.match(r"epoch \d|run: |computes on |\s*$", line)]
+
+
+def test_ctrl_c_for_the_whole_group_saves_once_and_says_so_once(started):
+    process, said = started
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    assert process.wait(60) == 130
+    line, = complaints(said())
+    assert re.match(r"fer-lab: Stopped after step \d+ of epoch \d+; all is saved in run\b.+ same command again", line)
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="looks for the process to kill there")
+def test_a_killed_process_is_told_in_a_sentence(started):
+    process, said = started
+    pids = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
+    commands = {pid: Path(f"/proc/{pid}/environ").read_bytes() for pid in pids}
+    os.kill(next(int(pid) for pid, environ in commands.items() if b"\0RANK=1\0" in environ), signal.SIGKILL)
+    assert process.wait(60) == 1
+    *_, last = lines = complaints(said())
+    assert last.startswith("fer-lab: process 1 of 2 was killed by SIGKILL; a system whose memory is full does that")
+    assert len(lines) <= 2 and "Traceback" not in said() and "gloo" not in said()

@@ -118,6 +118,18 @@ def test_the_state_before_a_bad_one_is_used_and_never_lost(tmp_path, spoil, recw
     assert load_state(path)["step"] == 2  # the one before 4 is still whole
 
 
+def test_deleting_is_advised_only_where_nothing_is_left(tmp_path, recwarn):
+    path = tmp_path / "state.pt"
+    for step in (1, 2):
+        save_state(path, {"step": step})
+    path.write_bytes(b"torn")
+    load_state(path)
+    assert "Going on from the state before it" in str(recwarn[0].message) and "Delete" not in str(recwarn[0].message)
+    (tmp_path / "state.previous.pt").write_bytes(b"torn")
+    with pytest.raises(CheckpointError, match="previous.pt is damaged.+Delete state.pt and state.previous.pt there"):
+        load_state(path)
+
+
 def test_a_state_of_another_owner_is_foreign(tmp_path):
     save_state(tmp_path / "state.pt", {"step": 1}, "this run")
     assert load_state(tmp_path / "state.pt", "this run") == {"step": 1}

@@ -25,6 +25,7 @@ from fer_lab.augment import to_float
 from fer_lab.experiment import recipe_for
 from fer_lab.models import create, names
 from fer_lab.report import Report, predict
+from fer_lab.run import alone
 from fer_lab.settings import LabError, load_settings
 from fer_lab.synthetic import synthetic_faces
 from fer_lab.workspace import MANIFEST
@@ -136,8 +137,9 @@ def test_help_names_every_model_that_can_be_trained_on_stills():
 def test_training_says_how_it_computes_and_compiles_if_asked(says, tmp_path, monkeypatch):
     compiled = []
     monkeypatch.setattr(torch.nn.Module, "compile", lambda self: compiled.append(type(self).__name__))
-    done = says("train", "plain", "--compile", "--no-test", "--out", tmp_path / "run")
+    done = says("train", "plain", "--compile", "--no-test", "--tta", "none", "--out", tmp_path / "run")
     assert done.exit_code == 0, done.output
+    assert "val (chose the epoch) " in done.stdout and "mirror" not in done.stdout
     assert compiled == ["PlainStack"] and json.loads((tmp_path / "run" / "config.json").read_text())["compile"] is True
     assert re.search(r"computes on cpu \(asked for\), (fp32|bf16) \(auto: this CPU has .+\), "
                      r"channels_last \(cpu: .+\); repeats to the last bit", done.stderr)
@@ -155,7 +157,9 @@ def trained(tmp_path_factory):
 
 def test_training_ends_with_validation_and_one_opening_of_the_test_set(trained):
     top, said = trained
-    assert re.search(r"val \(chose the epoch\) +\d+\.\d\d%", said) and re.search(r"test +\d+\.\d\d% .* 1×", said)
+    assert re.search(r"val \(chose the epoch, unmirrored\) +\d+\.\d\d%", said)
+    assert re.search(r"test +\d+\.\d\d% .* 1×", said)
+    assert "averaged with its mirror image; the epoch was chosen without that." in said
     assert "stn on synthetic, seed 3: epoch 1 kept" in said and said.splitlines()[-1] == "run: mine"
     assert {"card.json", "config.json", "metrics.jsonl", "model.safetensors"} <= set(os.listdir(top / "mine"))
     assert len((top / "state" / "test_openings.jsonl").read_text().splitlines()) == 1
@@ -167,6 +171,15 @@ def test_evaluate_gives_the_same_number_again_and_notes_the_opening(trained, say
     assert done.exit_code == 0, done.output
     assert re.search(r"test +(\d+\.\d\d%)", said)[1] in done.stdout and "The same number again" in done.stdout
     assert "2×" in done.stdout
+
+
+def test_evaluate_says_that_a_closed_test_set_stays_closed(trained, says, tmp_path):
+    shutil.copytree(trained[0] / "mine", tmp_path / "closed")
+    card = json.loads((tmp_path / "closed" / "card.json").read_text())
+    (tmp_path / "closed" / "card.json").write_text(json.dumps({k: v for k, v in card.items() if "test" not in k}))
+    done = says("evaluate", tmp_path / "closed")
+    assert done.exit_code == 0 and "stays closed" in done.stderr, done.output
+    assert "The same number again" in done.stdout and not (tmp_path / "test_openings.jsonl").exists()
 
 
 def test_evaluate_fails_where_the_number_is_another_one(trained, says):
@@ -265,17 +278,28 @@ def test_watch_shows_epochs_as_they_come_and_ends_with_the_training(says, tmp_pa
                 file.write("}\n")  # a line is shown when it is whole
 
     writer = threading.Thread(target=write)
-    writer.start()
-    done = says("watch", tmp_path)
-    writer.join()
+    with alone(tmp_path):
+        writer.start()
+        done = says("watch", tmp_path)
+        writer.join()
     assert done.exit_code == 0, done.output
     assert [line.split()[1] for line in done.stdout.splitlines()] == [f"{i}/{recipe['epochs']}" for i in (1, 2, 3)]
     assert "loss 1.500  val WAR 25.0%  UAR 20.0%  1,234 images/s" in done.stdout
 
 
-def test_watch_of_no_run_is_answered(says, tmp_path):
+def test_watch_ends_where_the_training_has_died(says, tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"recipe": {"epochs": 3, "patience": None}}))
+    (tmp_path / "metrics.jsonl").write_text(json.dumps(LINE | {"epoch": 1}) + "\n")
     done = says("watch", tmp_path)
-    assert done.exit_code == 1 and "config.json" in done.stderr and TRACEBACK not in done.output
+    assert done.exit_code == 1 and done.stdout.startswith("epoch 1/3  loss 1.500")
+    assert "nobody trains in" in done.stderr and "1 of 3 epochs are done" in done.stderr
+
+
+def test_watch_of_no_run_is_answered(says, tmp_path):
+    for folder in (tmp_path, "runs/nix"):
+        done = says("watch", folder)
+        assert done.exit_code == 1 and "nothing says which run" in done.stderr and TRACEBACK not in done.output
+    assert not Path("runs").exists()
 
 
 def test_the_repository_opens_its_own_notebooks(monkeypatch):

@@ -1,5 +1,6 @@
 "Train and report once, measure again and get the same; refuse other faces, unreported runs and unknown names."
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -13,6 +14,7 @@ from fer_lab.experiment import (
 )
 from fer_lab.models import zoo_names
 from fer_lab.report import load_report
+from fer_lab.run import TrainingError
 from fer_lab.settings import load_settings
 from fer_lab.splits import split_for
 
@@ -56,6 +58,16 @@ def test_a_second_report_of_a_run_is_refused(finished, settings):
         train_and_report("stn", settings, folder=finished[0], progress=False)
 
 
+def test_a_test_set_that_training_left_closed_stays_closed(finished, settings, tmp_path, monkeypatch):
+    monkeypatch.setenv("FER_LAB_STATE_DIR", str(tmp_path / "state"))
+    for name in ("model.safetensors", "card.json"):
+        (tmp_path / name).write_bytes((finished[0] / name).read_bytes())
+    card = json.loads((tmp_path / "card.json").read_text())
+    (tmp_path / "card.json").write_text(json.dumps({key: value for key, value in card.items() if "test" not in key}))
+    assert list(evaluate_saved(tmp_path, settings)) == ["val_tta"]
+    assert not (tmp_path / "state" / "test_openings.jsonl").exists()
+
+
 @pytest.mark.parametrize(
     "change, message",
     [
@@ -91,6 +103,17 @@ def test_recipes_come_from_the_paper_or_are_plain(settings):
     assert arguments["norm"] == "none" and recipe.seed == 3 and recipe.epochs > 10
     assert recipe_for("plain", settings)[1].epochs == 1
     assert recipe_for("stn", fer, epochs=2)[1].epochs == 2
+
+
+def test_a_field_of_the_recipe_can_be_chosen_unless_the_model_has_the_word(settings):
+    recipe = recipe_for("stn", settings, lr=0.0005, clip=1.0, norm="none")[1]
+    assert recipe.lr == 0.0005 and recipe.clip == 1.0
+    assert replace(recipe, lr=0.1, clip=None) == replace(recipe_for("stn", settings, norm="none")[1], lr=0.1, clip=None)
+    for word in ("seed", "augment", "learning_rate"):
+        with pytest.raises(ExperimentError, match=f"stn has no {word}. It has: .+; and its recipe: batch, .*lr, "):
+            recipe_for("stn", settings, **{word: 1})
+    with pytest.raises(TrainingError, match="clip must be a number above 0"):
+        recipe_for("plain", settings, clip=0)
 
 
 @pytest.mark.parametrize("name", [name for name in zoo_names() if name != "stn-fer2013"])  # that one: test_cli

@@ -10,6 +10,7 @@ import torch
 from bars import bars, network, split
 
 from fer_lab.augment import Augment
+from fer_lab.checkpoint import CheckpointError
 from fer_lab.faceset import FER7, FaceSetError
 from fer_lab.models import create, load_model
 from fer_lab.report import evaluate
@@ -121,6 +122,105 @@ def test_the_folder_of_another_run_is_refused(tmp_path, other):
         trainer(tmp_path, model, recipe).fit(split(faces))
 
 
+@pytest.mark.parametrize("missing", [["state.pt"], ["state.pt", "config.json"], ["config.json"]])
+def test_what_another_run_left_is_not_overwritten_where_its_state_or_config_is_gone(tmp_path, missing):
+    trainer(tmp_path).fit(split())
+    for file in [*tmp_path.glob("state.*"), tmp_path / "config.json"]:
+        if file.name in missing or ("state.pt" in missing and file.name.startswith("state")):
+            file.unlink()
+    before = {path.name: path.read_bytes() for path in tmp_path.glob("*.*") if path.name != "run.lock"}
+    with pytest.raises(TrainingError, match="another run.*recipe|which run .+ holds"):
+        trainer(tmp_path, recipe=replace(RECIPE, lr=0.5)).fit(split())
+    assert {name: (tmp_path / name).read_bytes() for name in before} == before
+
+
+def test_a_run_without_its_state_begins_again(tmp_path):
+    first = trainer(tmp_path).fit(split()).history.loss.tolist()
+    for file in tmp_path.glob("state.*"):
+        file.unlink()
+    assert trainer(tmp_path).fit(split()).history.loss.tolist() == first
+
+
+def test_a_run_that_goes_on_elsewhere_says_that_it_is_no_longer_exact(tmp_path, recwarn):
+    for epoch in (2, 3):
+        with pytest.raises(Stop):
+            trainer(tmp_path, callbacks=[StopIn(epoch)]).fit(split())
+    assert not recwarn  # the same machine
+    config = Run(tmp_path).config
+    config["environment"] |= {"torch": "0.4.1", "revision": "another"}
+    (tmp_path / "config.json").write_text(json.dumps(config | {"processes": 2}))
+    now = f"processes 2 → 1, environment.torch 0.4.1 → {torch.__version__} after step 0 of epoch 3"
+    with pytest.warns(UserWarning, match="not to the last bit .+ processes 2 → 1"), pytest.raises(Stop):
+        trainer(tmp_path, callbacks=[StopIn(3)]).fit(split())
+    run = trainer(tmp_path, recipe=RECIPE).fit(split())  # and once only
+    assert run.config["moves"] == [now] and run.config["processes"] == 1 and len(run.history) == 3
+    assert run.config["repeats"] == f"not to the last bit: {now}"
+    (tmp_path / "config.json").write_text(json.dumps(run.config | {"processes": 2}))
+    trainer(tmp_path).fit(split())  # a finished run is only read
+    assert Run(tmp_path).config["processes"] == 2 and not recwarn
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "card.json"])
+def test_a_damaged_best_epoch_is_told_before_the_next_step(tmp_path, name):
+    steps = []
+
+    class Count:
+        def on_batch_end(self, trainer):
+            steps.append(trainer.step)
+
+    with pytest.raises(Stop):
+        trainer(tmp_path, callbacks=[StopIn(2)]).fit(split())
+    (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:-20])
+    with pytest.raises(TrainingError, match=rf"{name}.* To begin this training again, delete state.pt"):
+        trainer(tmp_path, callbacks=[Count()]).fit(split())
+    assert not steps
+    for file in tmp_path.glob("state.*"):
+        file.unlink()
+    assert len(trainer(tmp_path).fit(split()).history) == RECIPE.epochs  # as it was told
+
+
+def test_a_kill_between_weights_and_card_costs_nothing(tmp_path, monkeypatch):
+    from fer_lab import checkpoint
+
+    replaced = checkpoint.os.replace
+
+    def kill(source, target):
+        if str(target).endswith("card.json") and len(Run(tmp_path / "cut").history) == 1:
+            raise Stop
+        replaced(source, target)
+
+    recipe = replace(RECIPE, lr=0.001, schedule="constant")  # so that the second epoch is better than the first
+    whole = trainer(tmp_path / "whole", recipe=recipe).fit(split())
+    assert whole.history.val_war[1] > whole.history.val_war[0]
+    monkeypatch.setattr(checkpoint.os, "replace", kill)
+    with pytest.raises(Stop):
+        trainer(tmp_path / "cut", recipe=recipe).fit(split())
+    monkeypatch.undo()
+    trainer(tmp_path / "cut", recipe=recipe).fit(split())
+    assert (tmp_path / "cut" / "model.safetensors").read_bytes() == (whole.folder / "model.safetensors").read_bytes()
+
+
+def test_a_torn_config_is_named(tmp_path):
+    trainer(tmp_path, recipe=replace(RECIPE, epochs=1)).fit(split())
+    (tmp_path / "config.json").write_text((tmp_path / "config.json").read_text()[:100])
+    with pytest.raises(TrainingError, match="config.json is damaged .+ Put it back"):
+        trainer(tmp_path, recipe=replace(RECIPE, epochs=1)).fit(split())
+
+
+def test_the_fields_in_which_two_runs_differ_are_named(tmp_path):
+    trainer(tmp_path).fit(split())
+    with pytest.raises(TrainingError, match=r"recipe\.lr 0\.01 → 0\.5, recipe\.augment\.rotate 5 → 9\. Give"):
+        trainer(tmp_path, recipe=replace(RECIPE, lr=0.5, augment=Augment(flip=0, rotate=9))).fit(split())
+
+
+def test_a_state_of_other_layers_is_answered_where_the_model_has_no_config(tmp_path):
+    with pytest.raises(Stop):
+        trainer(tmp_path, callbacks=[StopIn(2)]).fit(split())
+    other = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(196, 7))
+    with pytest.raises(CheckpointError, match=r"state.pt holds another architecture than this Sequential: 1.weight"):
+        trainer(tmp_path, other).fit(split())
+
+
 def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_weights(tmp_path):
     class Poison:
         def on_epoch_start(self, trainer):
@@ -140,6 +240,15 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_weights(tmp_path
         ({"select": "f1"}, "war, uar"),
         ({"epochs": 0}, "epochs"),
         ({"lr": -1.0}, "lr"),
+        ({"lr": "0.1"}, "lr must be a number above 0; got '0.1'"),
+        ({"lr": float("nan")}, "lr"),
+        ({"ema": 2}, "ema must be a number from 0 to below 1"),
+        ({"label_smoothing": 1.0}, "label_smoothing"),
+        ({"mixup": -1}, "mixup must be a number from 0 on"),
+        ({"patience": 0}, "patience must be a whole number from 1 on"),
+        ({"epochs": 2.5}, "epochs"),
+        ({"batch": None}, "batch"),
+        ({"clip": 0}, "clip"),
     ],
 )
 def test_a_wrong_recipe_names_what_is_allowed(wrong, message):
