@@ -312,6 +312,7 @@ def between_classes(
 ) -> np.ndarray:  # [C], 0 to 1
     "Share of the variance of each column that lies between classes (eta squared)."
     kinds, which = np.unique(labels, return_inverse=True)
+    values = values.astype(np.float64)  # in single precision the means of a gate that never moves differ by rounding
     means, total = np.stack([values[labels == k].mean(0) for k in kinds])[which], values.var(0)
     return np.divide(means.var(0), total, out=np.zeros_like(total), where=total > 1e-12)
 
