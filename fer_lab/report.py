@@ -28,8 +28,8 @@ from .settings import LabError, write_atomic
 from .splits import Split
 
 # %% auto #0
-__all__ = ['METRICS', 'AHEAD', 'predict', 'ReportError', 'war', 'uar', 'macro_f1', 'Report', 'at_chance', 'doubted',
-           'environment', 'evaluate', 'final_reports', 'load_report']
+__all__ = ['METRICS', 'AHEAD', 'predict', 'ReportError', 'war', 'uar', 'macro_f1', 'Report', 'beats_chance', 'at_chance',
+           'doubted', 'environment', 'evaluate', 'final_reports', 'load_report']
 
 # %% ../nbs/library/07_report.ipynb #cell-005
 @torch.no_grad()
@@ -170,6 +170,15 @@ def subset(
 AHEAD = 0.05  # what a network must be ahead of blind answers by before anything is asked of it; ours
 
 
+def beats_chance(
+    share: float | np.ndarray,  # of right answers, 0 to 1
+    error: float | np.ndarray,  # its standard error
+    chance: float,  # share that blind answers get right
+) -> bool | np.ndarray:
+    "Is a share ahead of blind answers by `AHEAD` and by two standard errors?"
+    return share >= chance + np.maximum(AHEAD, 2 * error)
+
+
 def at_chance(
     right: np.ndarray,  # bool [N], was the answer right
     labels: np.ndarray,  # int [N], the truth
@@ -179,7 +188,7 @@ def at_chance(
     counts, hits = counts[counts > 0], hits[counts > 0]
     share = (hits + 1) / (counts + 2)  # Laplace's: two faces that are right do not prove that all are
     error = np.sqrt((share * (1 - share) / counts).sum()) / len(counts)
-    return bool((hits / counts).mean() < 1 / len(counts) + max(AHEAD, 2 * error))
+    return not beats_chance((hits / counts).mean(), error, 1 / len(counts))
 
 
 def doubted(right: np.ndarray, labels: np.ndarray) -> str:

@@ -28,7 +28,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm.auto import tqdm
 
 # %% auto #0
-__all__ = ['OPTIMIZERS', 'SCHEDULES', 'LIMITS', 'PLACE', 'REPEATS', 'FILES', 'Recipe', 'Trainer', 'Stopped', 'config_of']
+__all__ = ['OPTIMIZERS', 'SCHEDULES', 'LIMITS', 'PLACE', 'REPEATS', 'Recipe', 'Trainer', 'Stopped', 'config_of']
 
 # %% ../nbs/library/08_trainer.ipynb #be672c5b
 from .augment import Augment, augment, draw_numbers, mixup, to_float
@@ -485,19 +485,18 @@ def config_of(trainer: Trainer, split: Split) -> dict:
             "environment": environment(), **({"callbacks": told} if told else {})}
 
 # %% ../nbs/library/08_trainer.ipynb #1b11a185
-FILES = ("config.json", "metrics.jsonl", "model.safetensors", "card.json", "state.pt")  # what a run keeps in its folder
-
-
 @patch
 def _found(self: Trainer) -> tuple[dict, dict | None]:
     "The config and the saved state of this run in the folder, if it was begun there before; else what is asked now."
-    held = any((self.folder / name).exists() for name in (*FILES, "state.previous.pt"))
+    saved = state_exists(self.folder / "state.pt")
+    kept = ("config.json", "metrics.jsonl", "model.safetensors", "card.json")
+    held = saved or any((self.folder / name).exists() for name in kept)
     before = Run(self.folder).config if held else self.config
     changed = differences(before, self.config)
     if changed:
         raise TrainingError(f"{self.folder} holds another run: {', '.join(changed)}. "
                             "Give another folder, or delete this one.")
-    if not state_exists(self.folder / "state.pt"):
+    if not saved:
         (self.folder / "metrics.jsonl").unlink(missing_ok=True)
         write_atomic(self.folder / "config.json", json.dumps(self.config, indent=1))
         return self.config, None

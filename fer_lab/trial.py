@@ -27,15 +27,15 @@ from fastcore.basics import patch
 from scipy import stats
 from tqdm.auto import tqdm
 
-from .report import AHEAD, Report, environment
+from .report import Report, beats_chance, environment
 from .settings import LabError, Settings, write_atomic
 
 # %% auto #0
 __all__ = ['VERDICTS', 'ASLEEP', 'TrialError', 'imagined_runs', 'people_codes', 'design_effect', 'sums_by_person', 'resample',
            'parts', 'Estimate', 'estimate', 'paired_difference', 'points', 'holm', 'verdict', 'Finding', 'Trial',
            'Marks', 'marks', 'Panel', 'panel_of', 'pack_bits', 'unpack_bits', 'TrialRecord', 'Findings', 'findings',
-           'run_trial', 'ResultLog', 'in_lines', 'records_folder', 'record_names', 'load_record', 'record_all',
-           'chance_to_find']
+           'run_trial', 'ResultLog', 'in_lines', 'who_guesses', 'records_folder', 'record_names', 'load_record',
+           'record_all', 'chance_to_find']
 
 # %% ../nbs/library/17_trial.ipynb #cell-004
 class TrialError(LabError, ValueError):
@@ -278,22 +278,33 @@ class Finding:
         return verdict(self.difference, self.matters, self.p, self.p_inside)
 
     @property
+    def guess(self) -> str:
+        "Which one of the two is at chance; empty if none is, or both."
+        return f"{self.asleep[0]} is at chance" if len(self.asleep) == 1 else ""
+
+    @property
+    def number(self) -> str:
+        "The difference in points, and which of the two is at chance."
+        return ", ".join(filter(None, (points(self.difference.value), self.guess)))
+
+    @property
+    def brief(self) -> str:
+        "The verdict and its number, for a line of several."
+        return ASLEEP if self.verdict == ASLEEP else f"{self.verdict} ({self.number})"
+
+    @property
     def sentence(self) -> str:
         "The verdict in words, with its numbers."
         low, high = map(points, self.difference.interval)
         numbers = f"{points(self.difference.value)} points (95 % interval {low} to {high})"
         start = f"On {self.test}, {self.first} against {self.second}"
         if self.verdict in ("better", "worse"):
-            return f"{start}: {self.verdict}, by {numbers}{_guessing(self)}."
+            return f"{start}: {self.verdict}, by {numbers}{f' ({self.guess})' if self.guess else ''}."
         if self.verdict == ASLEEP:
             return f"{start}: {self.verdict}. Neither is clearly right more often than blind answers."
         return f"{start}: {self.verdict}. {numbers}; {_reason(self)}."
 
 # %% ../nbs/library/17_trial.ipynb #cell-046
-def _guessing(finding: Finding) -> str:
-    return f" ({finding.asleep[0]} is at chance)" if finding.asleep else ""
-
-
 def _reason(finding: Finding) -> str:
     "Why a verdict is not 'better' or 'worse'."
     difference, size = finding.difference, f"{100 * finding.matters:.1f} points"
@@ -483,7 +494,7 @@ def at_chance(
     if self.plan.chance is None:
         return False
     right = self.accuracy(condition, test)
-    return bool(right.value < self.plan.chance + max(AHEAD, 2 * right.standard_error))
+    return not beats_chance(right.value, right.standard_error, self.plan.chance)
 
 
 @patch
@@ -653,11 +664,18 @@ def in_lines(
     "What may be said, pair by pair, all tests of a pair in one line; also which of the two is at chance."
     said: dict[tuple[str, str], list[str]] = {}
     for f in found:
-        note = f", {f.asleep[0]} is at chance" if len(f.asleep) == 1 else ""
-        words = f"{f.verdict} on {f.test} ({points(f.difference.value)}{note})"
-        said.setdefault((f.first, f.second), []).append(words)
+        said.setdefault((f.first, f.second), []).append(f"{f.verdict} on {f.test} ({f.number})")
     lines = [f"- **{first}** against **{second}**: {'; '.join(parts)}." for (first, second), parts in said.items()]
     return "\n".join(lines)
+
+
+def who_guesses(found: Iterable[Finding]) -> str:  # "" if nobody does
+    "Which conditions are at chance, test by test, for a title."
+    sleepers: dict[str, dict[str, None]] = {}
+    for f in found:
+        sleepers.setdefault(f.test, {}).update(dict.fromkeys(f.asleep))
+    told = [f"{', '.join(names)} on {test}" for test, names in sleepers.items() if names]
+    return f"At chance: {'; '.join(told)}. " if told else ""
 
 # %% ../nbs/library/17_trial.ipynb #cell-080
 def records_folder() -> Path:

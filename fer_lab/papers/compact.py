@@ -10,7 +10,7 @@ __all__ = ['READERS', 'LIGHTS', 'STUDIO', 'SMALL', 'GATES', 'SPACES_OF', 'MATTER
            'NewLight', 'drawn_clips', 'synthetic_recipe', 'fer2013_recipe', 'train_frames', 'told_frames', 'tabled',
            'train_reader', 'read_all', 'read_along', 'ribbon_traces', 'ribbons', 'drawn_domains', 'domains_plan',
            'DomainTrial', 'report_of', 'reading_plan', 'shuffled', 'ReadingTrial', 'answers_by', 'trial_of',
-           'who_guesses', 'beats_frame']
+           'beats_frame']
 
 # %% ../../nbs/papers/03_compact.ipynb #78929064
 from collections import OrderedDict
@@ -706,15 +706,6 @@ def trial_of(plan: Trial, settings: Settings | None = None) -> DomainTrial | Rea
 
 
 record_trials = partial(record_all, RECORDS, trial_of)  # record_trials("runs/trials") makes all of them again
-
-# %% ../../nbs/papers/03_compact.ipynb #a1c0de08
-def who_guesses(found: Sequence[Finding]) -> str:  # "" if nobody does
-    "Which conditions are at chance, test by test, for a title."
-    sleepers: dict[str, dict[str, None]] = {}
-    for f in found:
-        sleepers.setdefault(f.test, {}).update(dict.fromkeys(f.asleep))
-    told = [f"{', '.join(names)} on {test}" for test, names in sleepers.items() if names]
-    return f"At chance: {'; '.join(told)}. " if told else ""
 
 # %% ../../nbs/papers/03_compact.ipynb #f51d2b1f
 def beats_frame(found: Sequence[Finding], test: str = "light of training") -> bool | None:

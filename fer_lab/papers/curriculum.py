@@ -12,7 +12,7 @@ __all__ = ['WIDTHS', 'INITS', 'STRAIGHT', 'SMALL', 'LEARNING', 'SHARES', 'ORDERS
            'share_of_groups', 'BabyStep', 'check_fit', 'set_rate', 'key_of', 'Step', 'trace_of', 'Replay', 'repeated',
            'fer2013_recipe', 'fer2013_callbacks', 'baby_step_trace', 'synthetic_recipe', 'synthetic_callbacks',
            'strength_effect', 'FaceWall', 'wall_traits', 'apex_distance', 'order_plan', 'Shared', 'OrderTrial',
-           'condition', 'awake_runs', 'order_accuracies', 'brief', 'order_verdict', 'order_helps']
+           'condition', 'awake_runs', 'order_accuracies', 'order_verdict', 'order_helps']
 
 # %% ../../nbs/papers/01_curriculum.ipynb #bdcea419
 import hashlib
@@ -38,12 +38,12 @@ from ..exercise import Exercise, Slip
 from ..faceset import FER7, FaceSet
 from ..figures import colours_of
 from ..models import ModelError, zoo_folder
-from ..report import AHEAD, Report, evaluate, predict
+from ..report import Report, beats_chance, evaluate, predict
 from ..settings import LabError, Settings
 from ..splits import Split, every_seventh, people_or_images
 from ..synthetic import Pose, describe, render, synthetic_params
 from ..trainer import Recipe, Run, Trainer
-from ..trial import ASLEEP, Estimate, Finding, Trial, TrialRecord, estimate, points, record_all
+from ..trial import ASLEEP, Estimate, Finding, Trial, TrialRecord, estimate, record_all
 from ..widgets import FaceWidget, WidgetError, bundle, frozen, packed, page
 
 # %% ../../nbs/papers/01_curriculum.ipynb #d71d62d6
@@ -747,7 +747,7 @@ def awake_runs(
     "How many single runs are clearly above blind answers."
     right = record.correct(contestant, test).mean(1)
     error = np.sqrt(right * (1 - right) / record.panels[test].images)
-    return int((right >= record.plan.chance + np.maximum(AHEAD, 2 * error)).sum())
+    return int(beats_chance(right, error, record.plan.chance).sum())
 
 
 def order_accuracies(
@@ -761,14 +761,6 @@ def order_accuracies(
                                                   record.accuracies()[record.plan.tests[0]].items()}
                          for record in records})
 
-# %% ../../nbs/papers/01_curriculum.ipynb #d1219bb1
-def brief(found: Finding) -> str:
-    "The verdict with its number, and which of the two is at chance."
-    if found.verdict == ASLEEP:
-        return ASLEEP
-    guesses = f", {found.asleep[0]} is at chance" if found.asleep else ""
-    return f"{found.verdict} ({points(found.difference.value)}{guesses})"
-
 # %% ../../nbs/papers/01_curriculum.ipynb #bbc91539
 def order_verdict(
     found: Sequence[Finding],  # of the recorded trials, in order
@@ -778,7 +770,7 @@ def order_verdict(
     lines, rest = [], list(found)
     for plan in plans:
         mine, rest = rest[:len(plan.comparisons)], rest[len(plan.comparisons):]
-        lines.append(f"- **{condition(plan)}**: {'; '.join(f'against {f.second} {brief(f)}' for f in mine)}.")
+        lines.append(f"- **{condition(plan)}**: {'; '.join(f'against {f.second} {f.brief}' for f in mine)}.")
     return "\n".join(lines)
 
 

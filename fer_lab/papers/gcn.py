@@ -740,8 +740,7 @@ def region_verdict(
     for f in (f for f in found if f.second in REGION_RIVALS):
         low, high = map(points, f.difference.interval)
         ahead = f" (all regions ahead by {points(f.difference.value)} points, {low} to {high})"
-        guess = f"; {f.asleep[0]} at chance" if f.asleep else ""
-        said = ASLEEP if f.verdict == ASLEEP else words[f.verdict] + guess + ahead
+        said = ASLEEP if f.verdict == ASLEEP else "; ".join(filter(None, (words[f.verdict], f.guess))) + ahead
         lines.append(f"- **{f.second}**: {said}.")
     return "\n".join(lines)
 

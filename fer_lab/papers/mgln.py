@@ -776,6 +776,15 @@ def by_piece(
     return pd.DataFrame(shares, index=MOMENTS)
 
 # %% ../../nbs/papers/04_mgln.ipynb #b1c7d2e3
+def _face_map(heat: Tensor, path: str, shape: tuple[int, int], above: str = "") -> Tensor:  # float [N, 1, *shape]
+    "A layer's map as large as the face; `above` is the path of the network itself."
+    layers = [f"{above}{name}" for name in ("face", "face_head", "ssm.steps.face")]
+    if heat.ndim != 4 or not path.startswith((layers[0], layers[2])):
+        raise ExplainError(f"{path} does not see the face alone, so its maps cannot be laid over it. "
+                           f"Choose a layer below {layers[0]}, {layers[1]} or {layers[2]}.")
+    return F.interpolate(heat.sum(1, keepdim=True), shape, mode="bilinear", align_corners=False)
+
+
 @patch
 def laid(
     self: MGLN,
@@ -784,17 +793,13 @@ def laid(
     x: Tensor,  # float [N, T, C, H, W], the sheets
 ) -> Tensor:  # as x
     "The heat where it belongs on the sheets: on the face of the last. Raises `ExplainError` for layers of the parts."
-    if heat.ndim != 4 or not path.startswith(("face", "ssm.steps.face")):
-        raise ExplainError(f"{path} does not see the face alone, so its maps cannot be laid over it. "
-                           "Choose a layer below face, face_head or ssm.steps.face.")
     over, side = torch.zeros_like(x), self.config["size"]
-    large = F.interpolate(heat.sum(1, keepdim=True), (side, side), mode="bilinear", align_corners=False)
-    over[:, -1, :1, *self.at["face"]] = large
+    over[:, -1, :1, *self.at["face"]] = _face_map(heat, path, (side, side))
     return over
 
 # %% ../../nbs/papers/04_mgln.ipynb #40ec90c1
 # Where face and parts of an upright face lie: left, top, right and bottom in shares of the picture. Ours: the means of
-# 700 drawn faces, three hundredths wider on each side, because nobody looks for the points.
+# drawn faces (checked below), three hundredths wider on each side, because nobody looks for the points.
 BOXES = {"face": (0.24, 0.32, 0.76, 0.91), "eyes": (0.23, 0.31, 0.77, 0.53), "nose": (0.41, 0.43, 0.59, 0.68),
          "mouth": (0.35, 0.71, 0.65, 0.84)}
 
@@ -828,13 +833,10 @@ class StillMGLN(nn.Module):
         x: Tensor,  # float [N, C, H, W], the pictures
     ) -> Tensor:  # as x
         "The heat on the face's box. Raises `ExplainError` for layers of the parts."
-        if heat.ndim != 4 or not path.startswith(("film.face", "film.ssm.steps.face")):
-            raise ExplainError(f"{path} does not see the face alone, so its maps cannot be laid over it. "
-                               "Choose a layer below film.face, film.face_head or film.ssm.steps.face.")
         (left, top, right, bottom), (height, width) = BOXES["face"], x.shape[2:]
         rows, columns = (slice(round(a * n), round(b * n)) for a, b, n in ((top, bottom, height), (left, right, width)))
         over, shape = torch.zeros_like(x), (rows.stop - rows.start, columns.stop - columns.start)
-        over[:, :1, rows, columns] = F.interpolate(heat.sum(1, keepdim=True), shape, mode="bilinear")
+        over[:, :1, rows, columns] = _face_map(heat, path, shape, "film.")
         return over
 
 # %% ../../nbs/papers/04_mgln.ipynb #950f5d3f

@@ -50,7 +50,11 @@ from ..trial import ASLEEP, Finding, Findings, Marks, Trial, TrialRecord, findin
 
 # %% ../../nbs/papers/05_micro_attention.ipynb #31b7c2f8
 class Shortcut(nn.Conv2d):
-    "A strided 1 x 1 convolution that leaves places out first and multiplies then: the same numbers, in less memory."
+    """A strided 1 x 1 convolution that leaves places out first and multiplies then: the same numbers, safely.
+
+    With fewer than 16 channels in channels_last on a CPU, the gradient of the plain one writes past its memory
+    (oneDNN 3.13, in torch 2.15).
+    """
 
     def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         down, across = self.stride

@@ -54,7 +54,6 @@ from fer_lab.papers.compact import (
     told_frames,
     train_reader,
     trial_of,
-    who_guesses,
     within,
 )
 from fer_lab.receptive import ledger, receptive_field
@@ -571,15 +570,6 @@ def test_who_guesses_is_not_read_as_a_win(peak):
     spread = 0.5 if peak == "we could not tell" else 0.005
     told = [replace(finding("peak frame", 0.08, spread), asleep=asleep), finding("GRU, frames shuffled", 0.1, 0.005)]
     assert told[0].verdict == peak and beats_frame(told) is (True if peak == "better" else None)
-
-
-def test_a_title_names_who_guesses_and_where():
-    dim = replace(finding("peak frame", 0.0, 0.1, "dim"), asleep=("GRU", "peak frame"))
-    left = replace(finding("mean of frames", 0.1, 0.1, "left"), asleep=("mean of frames",))
-    again = replace(finding("mean of frames", 0.1, 0.1, "dim"), asleep=("GRU",))
-    said = who_guesses([dim, left, again, finding("peak frame", 0.1, 0.1)])
-    assert said == "At chance: GRU, peak frame on dim; mean of frames on left. "
-    assert who_guesses([finding("peak frame", 0.1, 0.1)]) == ""
 
 
 @pytest.mark.parametrize("plan", RECORDS, ids=lambda plan: plan.name)

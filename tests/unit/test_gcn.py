@@ -449,7 +449,7 @@ def test_verdicts_say_what_the_numbers_say():
 def test_a_verdict_names_who_guesses():
     pair = ("all regions", "mouth alone")
     one = region_verdict([finding(*pair, 0.12, 0.01, asleep=pair[1:])])
-    assert one.startswith("- **mouth alone**: does not suffice; mouth alone at chance (all regions ahead by")
+    assert one.startswith("- **mouth alone**: does not suffice; mouth alone is at chance (all regions ahead by")
     assert region_verdict([finding(*pair, 0.0, 0.005, asleep=pair)]) == f"- **mouth alone**: {ASLEEP}."
     assert {plan.chance for plan in RECORDS} == {1 / 7}
 

@@ -194,16 +194,16 @@ def test_complex_attention_has_a_map_for_each_channel_at_any_side(side):
 
 
 def test_a_shortcut_is_a_strided_convolution_in_value_and_gradient():
-    ours, theirs = Shortcut(8, 16, 1, 2, bias=False), nn.Conv2d(8, 16, 1, 2, bias=False)
+    ours, theirs = Shortcut(8, 16, 1, 2, bias=False).double(), nn.Conv2d(8, 16, 1, 2, bias=False).double()
     theirs.load_state_dict(ours.state_dict())
-    x = torch.randn(3, 8, 48, 47)
+    x = torch.randn(3, 8, 48, 47, dtype=torch.float64)
     found = []
     for layer in (ours, theirs):
         mine = x.clone().requires_grad_()
         layer(mine).square().sum().backward()
         found.append((layer(mine), mine.grad, layer.weight.grad))
     for a, b in zip(*found):
-        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-3)
+        torch.testing.assert_close(a, b)
 
 
 @pytest.mark.parametrize(("attention", "stem"), list(itertools.product(ATTENTIONS, STEMS)))

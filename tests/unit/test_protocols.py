@@ -24,8 +24,6 @@ from fer_lab.protocols import (
 from fer_lab.splits import PAIRS, LeakError, MissingClass, Split, SplitError, group_names, holdout, official
 from fer_lab.synthetic import synthetic_faces
 
-pytestmark = pytest.mark.filterwarnings("ignore::fer_lab.splits.MissingClass")
-
 
 def clips(people=12, each=4, frames=3, seed=0, classes=4):
     """Stills of clips: `people` subjects with `each` clips of `frames` frames, three domains with their own people."""

@@ -37,6 +37,7 @@ from fer_lab.trial import (
     sums_by_person,
     unpack_bits,
     verdict,
+    who_guesses,
 )
 
 # ---- intervals
@@ -518,6 +519,10 @@ def test_two_that_guess_are_not_compared_and_one_that_guesses_is_named(tmp_path)
     record = run_trial(*_record({"new": (0.6, 0.15), "old": (0.14, 0.13)}), tmp_path / "a", progress=False)
     easy, hard = findings(record)
     assert easy.verdict == "better" and easy.sentence.endswith("(old is at chance).")
+    assert easy.brief == f"better ({easy.number})" and easy.number.endswith(", old is at chance")
+    assert hard.brief == ASLEEP and hard.guess == "" and "chance" not in hard.number
+    assert who_guesses([easy, hard]) == "At chance: old on easy; new, old on hard. "
+    assert who_guesses([replace(easy, asleep=())]) == ""
     assert hard.verdict == ASLEEP and "Neither is clearly right more often" in hard.sentence
     assert hard.p == findings(run_trial(*_record({"new": (0.6, 0.15), "old": (0.14, 0.13)}, chance=None),
                                         tmp_path / "b", progress=False))[1].p  # it stays among those corrected
