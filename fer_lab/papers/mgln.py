@@ -4,15 +4,15 @@
 
 # %% auto #0
 __all__ = ['MOMENTS', 'MARGIN', 'FACE', 'EMPTY', 'VGG10', 'ORDERS', 'OFFSETS', 'CHOICES', 'SMALL', 'TWO_SIDED', 'BOXES',
-           'CHANGES', 'CONDITIONS', 'MATTERS', 'TESTS', 'TIME', 'STUDIO', 'RECORDS', 'record_trials', 'bending',
-           'mixing', 'tracing', 'three_moments', 'all_boxes', 'five_face', 'boxes_over', 'picture', 'places',
+           'CHANGES', 'CONDITIONS', 'MATTERS', 'TESTS', 'TIME', 'STUDIO', 'CLIPS', 'RECORDS', 'record_trials',
+           'bending', 'mixing', 'tracing', 'three_moments', 'all_boxes', 'five_face', 'boxes_over', 'picture', 'places',
            'sheet_shape', 'level_maps', 'chained', 'found_points', 'sheet_maps', 'laid_out', 'sheets', 'activation',
            'SharedShallow', 'vgg_file', 'load_vgg', 'read_between', 'deform_conv', 'shifted', 'Moves', 'ChannelOffsets',
            'StillOffsets', 'SharedOffsets', 'deformable', 'pointwise', 'class_maps', 'released_start', 'GlobalFace',
            'PartOverTime', 'PartEnd', 'check_choices', 'MGLN', 'mix_peak', 'two_losses', 'TwoHeads', 'StepDown',
            'paper_recipe', 'lesson_recipe', 'clips_for', 'offset_arrows', 'memory_squares', 'fused_accuracy',
-           'fusion_slider', 'by_piece', 'StillMGLN', 'frozen', 'without', 'Condition', 'film_plan', 'FilmTrial',
-           'seen_parts', 'time_stands', 'parts_say', 'teach_parts', 'parts_plan', 'PartsTrial']
+           'fusion_slider', 'by_piece', 'StillMGLN', 'frozen', 'without', 'Condition', 'film_plan', 'studio_sheets',
+           'FilmTrial', 'seen_parts', 'time_stands', 'parts_say', 'teach_parts', 'parts_plan', 'PartsTrial']
 
 # %% ../../nbs/papers/04_mgln.ipynb #920c2b5c
 from collections import OrderedDict
@@ -895,7 +895,8 @@ CONDITIONS = {
 MATTERS = 0.02  # smallest difference in accuracy that would matter
 TESTS = {"strong expressions": "high", "weak expressions": "low"}  # test set -> intensity of its peaks
 TIME = ("film", "peak ×3, only when tested", "peak ×3, always")
-STUDIO = Pose(8, 5, 5, 0.03, 0.02)  # heads nearly upright, in the lesson's own trial
+STUDIO = Pose(8, 5, 5, 0.03, 0.02)  # heads nearly upright: a network this small learns in a short time
+CLIPS = {"network": SMALL, "pixels": 64, "frames": [6, 8], "pose": asdict(STUDIO), "domain": "A", "intensity": "high"}
 
 
 def film_plan(
@@ -907,14 +908,20 @@ def film_plan(
     test_clips: int = 350,  # in each test set
     question: str = "Does it help to see the film and not only the peak?",
     tests: Sequence[str] = tuple(TESTS),
-    intensity: str | None = None,  # of the training clips; None: mixed
 ) -> Trial:
     "One of this notebook's comparisons."
-    details = {"training clips": clips, "test clips": test_clips, "epochs": epochs, "network": SMALL, "pixels": 64,
-               "frames": [6, 8], "intensity": intensity, "recipe": asdict(lesson_recipe(epochs)[1]),
+    details = {"training clips": clips, "test clips": test_clips, "epochs": epochs, **CLIPS,
+               "recipe": asdict(lesson_recipe(epochs)[1]),
                "conditions": {key: asdict(CONDITIONS[key]) for key in conditions}}
     return Trial(name, question, tuple(conditions), tuple(tests), tuple(range(seeds)), MATTERS,
                  chance=1 / len(CKPLUS7.classes), details=details)
+
+
+def studio_sheets(n: int, seed: int, details: dict, intensity: str) -> FaceSet:
+    "Sheets of n clips as a plan's details say, with peaks of this intensity."
+    clips = synthetic_sequences(n, details["pixels"], seed=seed, space=CKPLUS7, frames=tuple(details["frames"]),
+                                occluded=0, intensity=intensity, domain=details["domain"], pose=details["pose"])
+    return sheets(clips, details["network"]["size"])
 
 # %% ../../nbs/papers/04_mgln.ipynb #51cdcf0b
 class FilmTrial:
@@ -922,17 +929,12 @@ class FilmTrial:
 
     def __init__(self, plan: Trial, settings: Settings | None = None):
         self.plan, self.settings, self.last = plan, settings, (None, None)
-        self.size = plan.details["network"]["size"]
-        self.tests = {name: self.draw(plan.details["test clips"], 999, TESTS[name]) for name in plan.tests}
-
-    def draw(self, n: int, seed: int, intensity: str | None) -> FaceSet:
-        pixels, frames = self.plan.details["pixels"], tuple(self.plan.details["frames"])
-        clips = synthetic_sequences(n, pixels, seed=seed, space=CKPLUS7, frames=frames, intensity=intensity)
-        return sheets(clips, self.size)
+        self.size, n = plan.details["network"]["size"], plan.details["test clips"]
+        self.tests = {name: studio_sheets(n, 999, plan.details, TESTS[name]) for name in plan.tests}
 
     def taught(self, how: Condition, seed: int) -> MGLN:
         details = self.plan.details
-        film = self.draw(details["training clips"], 1000 + seed, details["intensity"])
+        film = studio_sheets(details["training clips"], 1000 + seed, details, details["intensity"])
         torch.manual_seed(seed)
         model = MGLN(**{**details["network"], **how.network})
         recipe = replace(lesson_recipe(details["epochs"])[1], seed=seed)
@@ -1000,8 +1002,7 @@ def teach_parts(
 def parts_plan(name: str, seeds: int, clips: int, epochs: int, test_clips: int) -> Trial:
     "The freeze-time test for the parts alone, above a shared module that stands still."
     details = {"training clips": clips, "test clips": test_clips, "epochs": epochs, "batch": 64, "lr": 1e-2,
-               "network": SMALL, "pixels": 64, "frames": [6, 8], "pose": asdict(STUDIO), "domain": "A",
-               "intensity": "high", "answers": "the parts alone; the shared module is that of section 5, at rest",
+               **CLIPS, "answers": "the parts alone; the shared module is that of section 5, at rest",
                "conditions": {key: asdict(replace(CONDITIONS[key], weight=0.0)) for key in TIME}}
     return Trial(name, "Does it help the parts to see the film and not only the peak?", TIME, ("strong expressions",),
                  tuple(range(seeds)), MATTERS, chance=1 / len(CKPLUS7.classes), details=details)
@@ -1016,10 +1017,7 @@ class PartsTrial:
                                  for key, seed in (("training clips", 1000), ("test clips", 999)))
 
     def draw(self, n: int, seed: int) -> tuple[dict[str, Tensor], FaceSet]:
-        how = self.plan.details
-        film = synthetic_sequences(n, how["pixels"], seed=seed, space=CKPLUS7, frames=tuple(how["frames"]), occluded=0,
-                                   intensity=how["intensity"], domain=how["domain"], pose=how["pose"])
-        film = sheets(film, how["network"]["size"])
+        film = studio_sheets(n, seed, self.plan.details, self.plan.details["intensity"])
         return seen_parts(self.shared, film), film
 
 # %% ../../nbs/papers/04_mgln.ipynb #d1a7c004
@@ -1040,7 +1038,7 @@ def __call__(self: PartsTrial, condition: str, seed: int) -> dict[str, Marks]:
     return {name: Marks(answers == film.labels, people, film.fingerprint) for name in self.plan.tests}
 
 # %% ../../nbs/papers/04_mgln.ipynb #9a148a83
-_SIZE = {"seeds": 10, "clips": 420, "epochs": 16}
+_SIZE = {"seeds": 5, "clips": 840, "epochs": 16}
 RECORDS = (
     film_plan("mgln-time", TIME, **_SIZE),
     film_plan("mgln-parts", ("film", *(f"no {part}" for part in PARTS)), **_SIZE,
