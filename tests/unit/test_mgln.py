@@ -662,7 +662,7 @@ def test_the_trial_of_parts_teaches_twice_and_asks_thrice(tmp_path, monkeypatch)
 
 @pytest.mark.parametrize("plan", RECORDS, ids=lambda plan: plan.name)
 def test_a_kept_record_belongs_to_its_plan(plan):
-    assert plan.conditions[0] == "film" and plan.synthetic and len(plan.seeds) == 10
+    assert plan.conditions[0] == "film" and plan.synthetic and len(plan.seeds) >= 5
     assert plan.chance == pytest.approx(1 / 7)
     if plan.name in record_names():
         assert load_record(plan.name).plan.fingerprint == plan.fingerprint
