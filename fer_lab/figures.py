@@ -580,7 +580,8 @@ def intervals(
 
 # %% ../nbs/library/14_figures.ipynb #cell-050
 def _interval_axes(figure: Figure, table: pd.DataFrame, unit: str, matters: float) -> None:
-    ends = [-matters, matters, table["low"].min(), table["high"].max()]
+    seeds = [v for each in table.get("seeds", ()) if isinstance(each, (list, tuple, np.ndarray)) for v in each]
+    ends = [-matters, matters, table["low"].min(), table["high"].max(), *seeds]
     room = 0.05 * (max(ends) - min(ends))
     figure.update_layout(
         xaxis={"title": {"text": f"difference in {unit}"}, "range": [min(ends) - room, max(ends) + room]},

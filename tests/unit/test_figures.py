@@ -367,6 +367,13 @@ def test_intervals_need_their_columns():
         figures.intervals(TABLE[["name", "estimate"]], title="No interval")
 
 
+def test_every_seed_lies_within_the_axis_of_intervals():
+    table = pd.DataFrame([("a − b", 1.0, 0.5, 1.5, [-9.0, 1.0, 11.0]), ("a − c", 0.0, -1.0, 1.0, None)],
+                         columns=["name", "estimate", "low", "high", "seeds"])
+    low, high = figures.intervals(table, title="Seeds", matters=2).layout.xaxis.range
+    assert low < -9 and 11 < high
+
+
 def test_rings_have_the_colour_of_the_new_answer(faces):
     flips = np.full((2, 2), -1)
     flips[0, 1] = FER7.classes.index("fear")
