@@ -156,6 +156,16 @@ def p_inside(
     room = matters - abs(self.value)
     return float(2 * stats.t.sf(room / self.standard_error, self.freedom)) if room > 0 else 1.0
 
+
+@patch
+def p_below(
+    self: Estimate,
+    matters: float,  # smallest difference that would matter
+) -> float:
+    "Smallest alpha at which the interval lies wholly below `matters`, however far (1 if the value itself does not)."
+    room = matters - self.value
+    return float(2 * stats.t.sf(room / self.standard_error, self.freedom)) if room > 0 else 1.0
+
 # %% ../nbs/library/17_trial.ipynb #cell-027
 def _freedom(seeds: float, people: float, cells: float, shape: tuple[int, int]) -> float:
     "Satterthwaite's degrees of freedom of seeds + people - cells, never fewer than those of the smaller factor."

@@ -11,7 +11,7 @@ __all__ = ['REGIONS', 'MIRROR', 'MEAN_FACE', 'CHAINS', 'REACH', 'TEXTURES', 'STE
            'Describe', 'with_landmarks', 'Given', 'MeanFace', 'Finder', 'Jitter', 'wired', 'check_choices', 'GraphNet',
            'faces_with_landmarks', 'synthetic_recipe', 'HopSlider', 'node_saliency', 'node_removal', 'jittered',
            'landmark_error', 'teach', 'with_finder', 'PictureOnly', 'graph_cost', 'contestant', 'graph_plan',
-           'GraphTrial', 'region_verdict']
+           'GraphTrial', 'sufficient', 'region_verdict']
 
 # %% ../../nbs/papers/07_gcn.ipynb #cell-011
 from collections.abc import Callable, Sequence
@@ -40,7 +40,7 @@ from ..settings import Settings
 from ..splits import Split, every_seventh
 from ..synthetic import synthetic_faces
 from ..trainer import Recipe, Trainer
-from ..trial import ASLEEP, Finding, Trial, points, record_all
+from ..trial import ASLEEP, Finding, Trial, holm, points, record_all
 from ..widgets import FaceWidget, bundle, frozen, page
 
 # %% ../../nbs/papers/07_gcn.ipynb #cell-014
@@ -723,24 +723,31 @@ class GraphTrial:
 
 # %% ../../nbs/papers/07_gcn.ipynb #cell-100
 RECORDS = (
-    graph_plan("gcn-regions", 5, 1400, 10, tuple(REGION_RIVALS), 0.05, "Which regions of a face suffice?"),
-    graph_plan("gcn-parts", 5, 1400, 10, (*PART_RIVALS, "plain stack"), 0.02,
+    graph_plan("gcn-regions", 10, 1400, 10, tuple(REGION_RIVALS), 0.05, "Which regions of a face suffice?"),
+    graph_plan("gcn-parts", 10, 1400, 10, (*PART_RIVALS, "plain stack"), 0.02,
                "Which part of the graph network does the work?"),
 )
 record_trials = partial(record_all, RECORDS, GraphTrial)  # record_trials("runs/trials") makes all of them again
 
 # %% ../../nbs/papers/07_gcn.ipynb #cell-105
+def sufficient(found: Sequence[Finding]) -> dict[str, bool]:  # subset -> is it shown to suffice?
+    "Whether the whole face is shown to be less ahead of a subset than matters; Holm over all subsets asked."
+    asked = [f for f in found if f.second in REGION_RIVALS]
+    corrected = holm(f.difference.p_below(f.matters) for f in asked)
+    return {f.second: bool(p < 0.05) and f.difference.seeds > 1 and not f.asleep for f, p in zip(asked, corrected)}
+
+
 def region_verdict(
     found: Sequence[Finding],  # of the trial
 ) -> str:  # Markdown
     "What may be said about each region, alone and left out."
-    words = {"better": "does not suffice", "no difference that matters": "suffices", "worse": "does better than all",
-             "we could not tell": "we could not tell"}
-    lines = []
+    enough, lines = sufficient(found), []
     for f in (f for f in found if f.second in REGION_RIVALS):
+        word = "does not suffice" if f.verdict == "better" else "suffices" if enough[f.second] else "we could not tell"
+        word += " and does better than all" * (f.verdict == "worse")
         low, high = map(points, f.difference.interval)
         ahead = f" (all regions ahead by {points(f.difference.value)} points, {low} to {high})"
-        said = ASLEEP if f.verdict == ASLEEP else "; ".join(filter(None, (words[f.verdict], f.guess))) + ahead
+        said = ASLEEP if f.verdict == ASLEEP else "; ".join(filter(None, (word, f.guess))) + ahead
         lines.append(f"- **{f.second}**: {said}.")
     return "\n".join(lines)
 

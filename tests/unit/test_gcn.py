@@ -439,10 +439,12 @@ def finding(first, second, value, spread, asleep=()):
 
 def test_verdicts_say_what_the_numbers_say():
     found = [finding("all regions", "mouth alone", 0.12, 0.01), finding("all regions", "without nose", 0.0, 0.005),
-             finding("all regions", "eyes alone", 0.04, 0.05), finding("multi-scale", "no edges", 0.0, 0.005)]
+             finding("all regions", "eyes alone", 0.04, 0.05), finding("multi-scale", "no edges", 0.0, 0.005),
+             finding("all regions", "brows alone", -0.04, 0.02), finding("all regions", "without outline", -0.09, 0.01)]
     said = region_verdict(found).split("\n")
     words = [line.split(": ")[1].split(" (")[0] for line in said]
-    assert words == ["does not suffice", "suffices", "we could not tell"]
+    assert words == ["does not suffice", "suffices", "we could not tell", "suffices",
+                     "suffices and does better than all"]  # less than five points behind, however far ahead
     assert region_verdict([]) == ""
 
 

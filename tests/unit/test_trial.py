@@ -153,6 +153,8 @@ def test_p_values_say_the_same_as_the_interval(difference, matters):
         assert (difference.p < 0.05) == (low > 0 or high < 0)
     if abs(max(-low, high) - matters) > 1e-6 and max(abs(low), abs(high)) < 1:
         assert (difference.p_inside(matters) < 0.05) == (-matters < low and high < matters)
+    if abs(high - matters) > 1e-6 and high < 1:
+        assert (difference.p_below(matters) < 0.05) == (high < matters)
 
 
 def closed_testing(p):
