@@ -2124,6 +2124,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                  'fer_lab.trainer.Trainer._check_best': ('library/trainer.html#trainer._check_best', 'fer_lab/trainer.py'),
                                  'fer_lab.trainer.Trainer._found': ('library/trainer.html#trainer._found', 'fer_lab/trainer.py'),
                                  'fer_lab.trainer.Trainer._gradients': ('library/trainer.html#trainer._gradients', 'fer_lab/trainer.py'),
+                                 'fer_lab.trainer.Trainer._in_parts': ('library/trainer.html#trainer._in_parts', 'fer_lab/trainer.py'),
                                  'fer_lab.trainer.Trainer._keep': ('library/trainer.html#trainer._keep', 'fer_lab/trainer.py'),
                                  'fer_lab.trainer.Trainer._learning': ('library/trainer.html#trainer._learning', 'fer_lab/trainer.py'),
                                  'fer_lab.trainer.Trainer._listening': ('library/trainer.html#trainer._listening', 'fer_lab/trainer.py'),

@@ -187,23 +187,30 @@ def loss(self: Trainer, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:  # a 
 def _gradients(self: Trainer, x: torch.Tensor, y: torch.Tensor, batch: int) -> float:
     "Gradients of what these faces add to the mean loss of a batch, in as many parts as memory asks for; that loss."
     try:
-        self.optimizer.zero_grad()
-        total, parts = 0.0, min(self.parts, max(len(x) // 2, 1))  # never a single face, which batch norm refuses
-        for faces, labels in zip(x.tensor_split(parts), y.tensor_split(parts)) if len(x) else ():
-            with torch.autocast(self.device.type, torch.bfloat16) if self.precision == "bf16" else nullcontext():
-                loss = self.loss(faces, labels) * (len(faces) / batch)
-            loss.backward()
-            total += loss.item()
-        return total
+        return self._in_parts(x, y, batch)
     except torch.OutOfMemoryError as error:
         if len(x) < 4 * self.parts:
-            raise TrainingError(f"Not even {len(x) // self.parts} faces fit into memory ({error}).") from None
+            raise TrainingError(f"Not even {len(x) // self.parts} faces fit into memory ({error}). "
+                                "Take smaller pictures or a smaller model.") from None
     self.parts *= 2
     warnings.warn(f"Out of memory: each batch is now computed in {self.parts} parts.", stacklevel=2)
     self.config["parts"] = self.parts
     if rank() == 0:
         write_atomic(self.folder / "config.json", json.dumps(self.config, indent=1))
     return self._gradients(x, y, batch)
+
+
+@patch
+def _in_parts(self: Trainer, x: torch.Tensor, y: torch.Tensor, batch: int) -> float:
+    "One try. What it holds in memory goes when it fails: a second one starts as empty as the first."
+    self.optimizer.zero_grad()
+    total, parts = 0.0, min(self.parts, max(len(x) // 2, 1))  # never a single face, which batch norm refuses
+    for faces, labels in zip(x.tensor_split(parts), y.tensor_split(parts)) if len(x) else ():
+        with torch.autocast(self.device.type, torch.bfloat16) if self.precision == "bf16" else nullcontext():
+            loss = self.loss(faces, labels) * (len(faces) / batch)
+        loss.backward()
+        total += loss.item()
+    return total
 
 # %% ../nbs/library/08_trainer.ipynb #7228d2e0
 @patch
@@ -223,7 +230,7 @@ def _what_broke(self: Trainer, x: torch.Tensor, loss: float) -> str:
     first = next((words for words in broken if words.startswith("layer")), (broken or ["the loss itself"])[0])
     kept = f"The last good weights are in {self.folder}" if self.best["epoch"] else "No epoch was finished before"
     return (f"The loss became {loss} in epoch {self.epoch + 1}, step {self.step + 1}; no number first: {first}. "
-            f"{kept}. Try a smaller lr (now {self.recipe.lr:g}) or clip=1.0.")
+            f"{kept}. Try a smaller lr (now {self.recipe.lr:g}) or clip=1.0, in another folder.")
 
 # %% ../nbs/library/08_trainer.ipynb #cell-025
 @patch
@@ -389,6 +396,9 @@ def _one_epoch(self: Trainer, bar: tqdm) -> None:
                  "images_per_s": self.seen / training, "seconds": time.perf_counter() - self.clock}
     self._call("on_epoch_end")
     self._keep(self.line)
+    if any(gather(self.asked)):  # while faces were validated; after the last epoch no step would notice
+        raise Stopped(f"Stopped after the last step of epoch {self.epoch}; all is saved in {self.folder}. "
+                      "The same training in the same folder goes on from there.")
     bar.set_postfix(loss=f"{loss:.3f}", val_war=f"{self.line['val_war']:.1%}", val_uar=f"{self.line['val_uar']:.1%}")
 
 

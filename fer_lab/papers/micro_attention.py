@@ -798,7 +798,8 @@ record_trials = partial(record_all, RECORDS, trial_of)  # record_trials("runs/tr
 
 # %% ../../nbs/papers/05_micro_attention.ipynb #ded02377
 CLAIMED = {  # claim -> comparisons that all must be better
-    "The units help": (("units after large", "plain after large"), ("units after large", "flat map after large")),
+    "The units help": (("units after large", "plain after large"), ("units after large", "flat map after large"),
+                       ("units after large", "complex after large")),
     "The transfer helps": (("units after large", "units from scratch"), ("plain after large", "plain from scratch")),
     "Three stages are better than one": (("three stages", "one stage"),),
     "Attention falls on what moves": (("trained map", "random map"), ("trained map", "mean map")),

@@ -1,6 +1,9 @@
 "What goes wrong inside a training: a sentence says where, and what was good stays."
 
 import json
+import os
+import signal
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -86,6 +89,41 @@ def test_out_of_memory_halves_the_batch_and_gives_the_same_training(tmp_path):
     assert all(torch.allclose(whole[key], parts[key], atol=1e-4) for key in whole)
 
 
+class Tight(torch.autograd.Function):
+    "The same numbers; going back there is room for so many faces only. The graphs that failed can be counted."
+
+    @staticmethod
+    def forward(ctx, x, room, graphs):
+        ctx.room, ctx.mark, ctx.graphs = room, Mark(), graphs
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        if len(gradient) > ctx.room:
+            ctx.graphs.append(weakref.ref(ctx.mark))
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return gradient, None, None
+
+
+class Mark:
+    "Lives as long as the graph that holds it."
+
+
+class Crowded(Narrow):
+    def forward(self, x):
+        if self.training:
+            self.alive.append(sum(graph() is not None for graph in self.graphs))
+        return self.net(Tight.apply(x.requires_grad_(), self.room, self.graphs))
+
+
+def test_what_failed_for_lack_of_memory_is_gone_before_the_next_try(tmp_path):
+    model = Crowded(3)
+    model.alive, model.graphs = [], []
+    with pytest.warns(UserWarning, match="computed in 4 parts"):
+        trainer(tmp_path, model, ema=0.0, mixup=0.0).fit(split())
+    assert len(model.graphs) == 2 and not any(model.alive)
+
+
 def test_when_nothing_fits_it_says_so(tmp_path):
     with pytest.raises(TrainingError, match="Not even 2 faces fit into memory"):
         trainer(tmp_path, Narrow(0)).fit(split())
@@ -113,6 +151,18 @@ def test_what_cannot_be_learnt_from_is_refused_before_the_first_step(tmp_path, s
     with pytest.raises(LabError, match=message):
         trainer(tmp_path).fit(spoil(bars()))
     assert not (tmp_path / "config.json").exists()
+
+
+class AskedWhileValidating:
+    def on_epoch_end(self, trainer):
+        if trainer.epoch == trainer.recipe.epochs:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_a_signal_after_the_last_step_is_not_swallowed(tmp_path):
+    with pytest.raises(KeyboardInterrupt, match="Stopped after the last step of epoch 2; all is saved"):
+        trainer(tmp_path, callbacks=[AskedWhileValidating()]).fit(split())
+    assert len(trainer(tmp_path).fit(split()).history) == 2
 
 
 def test_choices_of_a_run_are_taken_again_when_it_goes_on(tmp_path):
