@@ -288,21 +288,6 @@ class Finding:
         return verdict(self.difference, self.matters, self.p, self.p_inside)
 
     @property
-    def guess(self) -> str:
-        "Which one of the two is at chance; empty if none is, or both."
-        return f"{self.asleep[0]} is at chance" if len(self.asleep) == 1 else ""
-
-    @property
-    def number(self) -> str:
-        "The difference in points, and which of the two is at chance."
-        return ", ".join(filter(None, (points(self.difference.value), self.guess)))
-
-    @property
-    def brief(self) -> str:
-        "The verdict and its number, for a line of several."
-        return ASLEEP if self.verdict == ASLEEP else f"{self.verdict} ({self.number})"
-
-    @property
     def sentence(self) -> str:
         "The verdict in words, with its numbers."
         low, high = map(points, self.difference.interval)
@@ -313,6 +298,24 @@ class Finding:
         if self.verdict == ASLEEP:
             return f"{start}: {self.verdict}. Neither is clearly right more often than blind answers."
         return f"{start}: {self.verdict}. {numbers}; {_reason(self)}."
+
+# %% ../nbs/library/17_trial.ipynb #a2f0c3d1
+@patch(as_prop=True)
+def guess(self: Finding) -> str:
+    "Which one of the two is at chance; empty if none is, or both."
+    return f"{self.asleep[0]} is at chance" if len(self.asleep) == 1 else ""
+
+
+@patch(as_prop=True)
+def number(self: Finding) -> str:
+    "The difference in points, and which of the two is at chance."
+    return ", ".join(filter(None, (points(self.difference.value), self.guess)))
+
+
+@patch(as_prop=True)
+def brief(self: Finding) -> str:
+    "The verdict and its number, for a line of several."
+    return ASLEEP if self.verdict == ASLEEP else f"{self.verdict} ({self.number})"
 
 # %% ../nbs/library/17_trial.ipynb #cell-046
 def _reason(finding: Finding) -> str:
