@@ -572,12 +572,13 @@ def finding(first, second, value, spread=0.01, test="same laboratory", asleep=()
     (0.2, 0.2, "shown"), (0.2, 0.0, "refuted"), (-0.2, 0.2, "refuted"), (0.2, 0.04, "we could not tell")])
 def test_a_claim_needs_all_its_comparisons(plain, flat, expected):
     pairs = CLAIMED["The units help"]
-    told = [finding(*pairs[0], plain), finding(*pairs[1], flat, 0.01 if flat != 0.04 else 0.1)]
+    told = [finding(*pair, plain) for pair in pairs]
+    told[1] = finding(*pairs[1], flat, 0.01 if flat != 0.04 else 0.1)
     assert judged(told, pairs) == expected
     assert judged(told[:1], pairs) == "not all of it measured" and judged([], pairs) == "not measured"
     one = [replace(f, asleep=(f.second,)) for f in told]
     assert judged(one, pairs) == expected  # one of the two knows something: a fair question
-    both = [told[0], replace(told[1], asleep=pairs[1])]
+    both = [replace(f, asleep=pairs[1]) if f is told[1] else f for f in told]
     assert judged(both, pairs) == ASLEEP
     assert "**The units help**: at chance: cannot be asked." in claims_verdict(both)
 
