@@ -770,6 +770,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                  'fer_lab/papers/classic.py'),
                                         'fer_lab.papers.classic._numbers': ('papers/classic.html#_numbers', 'fer_lab/papers/classic.py'),
                                         'fer_lab.papers.classic._weights': ('papers/classic.html#_weights', 'fer_lab/papers/classic.py'),
+                                        'fer_lab.papers.classic._without_twins': ( 'papers/classic.html#_without_twins',
+                                                                                   'fer_lab/papers/classic.py'),
                                         'fer_lab.papers.classic.as_module': ('papers/classic.html#as_module', 'fer_lab/papers/classic.py'),
                                         'fer_lab.papers.classic.block_normalised': ( 'papers/classic.html#block_normalised',
                                                                                      'fer_lab/papers/classic.py'),

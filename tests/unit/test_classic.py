@@ -276,6 +276,19 @@ def test_landmarks_say_what_nystroem_says(faces):
     assert count_parameters(model) == 80 * 7 + 7
 
 
+def test_a_face_that_is_two_landmarks_is_compared_once(faces):
+    shown = np.concatenate([faces.stills()[:40], faces.stills()[:40]])  # FER2013 repeats photographs too
+    pipeline = classic("hog", "linear", 30)
+    pipeline.steps.insert(4, ("compare", Nystroem(gamma=0.004, n_components=80, random_state=0)))
+    pipeline.fit(shown, np.concatenate([faces.labels[:40]] * 2))
+    exact = pipeline.steps[-1][1].coef_ @ pipeline.steps[4][1].normalization_
+    model = as_module(pipeline)
+    assert len(model.likeness.landmarks) == 40 and count_parameters(model) == 40 * 7 + 7
+    assert model.head.weight.abs().max() < 100 < np.abs(exact).max()  # what nearly cancelled is gone
+    scores = model(to_float(faces.batch())).detach().numpy()
+    assert np.abs(scores - pipeline.decision_function(faces.stills())).max() < 0.02
+
+
 def test_parameters_and_what_cannot_become_a_module(faces):
     assert count_parameters(create("classic")) == 900 * 7 + 7
     assert count_parameters(create("classic", features="lbp")) == 360 * 7 + 7
