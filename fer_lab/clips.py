@@ -17,7 +17,7 @@ from .pictures import (
 from .settings import short_path
 
 # %% auto #0
-__all__ = ['CKPLUS_CODES', 'CKPLUS_FRAME', 'CKPLUS_FPS', 'OULU_LIGHTS', 'OULU_CAMERAS', 'OULU_FPS', 'CREMAD_CODES',
+__all__ = ['CKPLUS_CODES', 'CKPLUS_FRAME', 'CKPLUS_FPS', 'FEW_CKPLUS', 'OULU_LIGHTS', 'OULU_CAMERAS', 'OULU_FPS', 'CREMAD_CODES',
            'CREMAD_SENTENCES', 'CREMAD_LEVELS', 'CLIPS', 'CREMAD_CLIP', 'SPEECH', 'CLIP_FRAMES', 'write_ckplus',
            'ckplus_label', 'ckplus_aus', 'survey_ckplus', 'ckplus_item', 'read_ckplus', 'write_oulu', 'oulu_homes',
            'survey_oulu', 'oulu_meta', 'read_oulu', 'open_cv', 'write_cremad', 'clip_frames', 'survey_cremad',
@@ -29,10 +29,15 @@ CKPLUS_FRAME = r"(S\d{3})_(\d{3})_(\d{8})\.png"
 CKPLUS_FPS = 30.0  # of the video the sequences were taken from
 
 
-def write_ckplus(folder: Path) -> Path:
-    "Drawn faces in CK+'s layout: four sequences of three people, one of them without an emotion."
-    clips = (("S005", "001", "disgust"), ("S010", "002", "surprise"), ("S010", "004", None),
-             ("S138", "005", "contempt"))
+FEW_CKPLUS = (("S005", "001", "disgust"), ("S010", "002", "surprise"), ("S010", "004", None),
+              ("S138", "005", "contempt"))
+
+
+def write_ckplus(
+    folder: Path,
+    clips: Sequence[tuple[str, str, str | None]] = FEW_CKPLUS,  # person, sequence, emotion (None: not labelled)
+) -> Path:
+    "Drawn faces in CK+'s layout: by default four sequences of three people, one of them without an emotion."
     for i, (who, sequence, emotion) in enumerate(clips):
         images, points = drawn_clip(emotion or "fear", int(who[1:]), (0, 0.3, 0.6, 1)[:4 - i % 2], number=i)
         for frame, (image, marks) in enumerate(zip(images, points), 1):

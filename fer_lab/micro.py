@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +19,11 @@ from .pictures import (
 from .settings import short_path
 
 # %% auto #0
-__all__ = ['COLUMNS', 'CASME2_SHEET', 'CASME2_FRAME', 'CASME2_FPS', 'CASME2_HEAD', 'STAND_INS', 'SAMM_SHEET', 'SAMM_FRAME',
-           'SAMM_HEAD', 'SMIC_FPS', 'SMIC_FRAME', 'read_sheet', 'frame_number', 'subject_number', 'cut_frames',
-           'survey_sheet', 'clip_key', 'has_subjects', 'clip_folders', 'weak_clip', 'write_casme2', 'survey_casme2',
-           'read_casme2', 'write_samm', 'survey_samm', 'read_samm', 'write_smic', 'survey_smic', 'read_smic']
+__all__ = ['COLUMNS', 'CASME2_SHEET', 'CASME2_FRAME', 'CASME2_FPS', 'CASME2_HEAD', 'STAND_INS', 'FEW_CASME2', 'SAMM_SHEET',
+           'SAMM_FRAME', 'SAMM_HEAD', 'SMIC_FPS', 'SMIC_FRAME', 'read_sheet', 'frame_number', 'subject_number',
+           'cut_frames', 'survey_sheet', 'clip_key', 'has_subjects', 'clip_folders', 'weak_clip', 'write_casme2',
+           'survey_casme2', 'read_casme2', 'write_samm', 'survey_samm', 'read_samm', 'write_smic', 'survey_smic',
+           'read_smic']
 
 # %% ../nbs/library/03_micro.ipynb #cell-007
 COLUMNS = ("subject", "filename", "onsetframe", "apexframe", "offsetframe", "actionunits", "estimatedemotion")
@@ -143,10 +145,15 @@ def weak_clip(name: str, person: int, number: int, frames: int = 5) -> np.ndarra
     return drawn_clip(STAND_INS.get(name, name), person, tuple(strengths), number)[0]
 
 
-def write_casme2(folder: Path) -> Path:
-    "Drawn faces in CASME II's layout: five clips of three people, one row without an apex."
-    clips = (("01", "EP02_01f", "happiness", 46), ("01", "EP03_02", "others", 131),
-             ("02", "EP01_11f", "repression", 91), ("02", "EP13_04", "disgust", 51), ("26", "EP07_37", "surprise", 31))
+FEW_CASME2 = (("01", "EP02_01f", "happiness", 46), ("01", "EP03_02", "others", 131),
+              ("02", "EP01_11f", "repression", 91), ("02", "EP13_04", "disgust", 51), ("26", "EP07_37", "surprise", 31))
+
+
+def write_casme2(
+    folder: Path,
+    clips: Sequence[tuple[str, str, str, int]] = FEW_CASME2,  # person, clip, emotion, onset
+) -> Path:
+    "Drawn faces in CASME II's layout: by default five clips of three people; the fourth row is without an apex."
     rows = []
     for i, (who, clip, emotion, onset) in enumerate(clips):
         for number, image in enumerate(weak_clip(emotion, 50 + int(who), i), onset):
