@@ -1157,6 +1157,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'fer_lab.papers.gcn.hop_distances': ('papers/gcn.html#hop_distances', 'fer_lab/papers/gcn.py'),
                                     'fer_lab.papers.gcn.hop_matrix': ('papers/gcn.html#hop_matrix', 'fer_lab/papers/gcn.py'),
                                     'fer_lab.papers.gcn.jittered': ('papers/gcn.html#jittered', 'fer_lab/papers/gcn.py'),
+                                    'fer_lab.papers.gcn.laid': ('papers/gcn.html#laid', 'fer_lab/papers/gcn.py'),
+                                    'fer_lab.papers.gcn.laid_points': ('papers/gcn.html#laid_points', 'fer_lab/papers/gcn.py'),
                                     'fer_lab.papers.gcn.landmark_error': ('papers/gcn.html#landmark_error', 'fer_lab/papers/gcn.py'),
                                     'fer_lab.papers.gcn.mean_face': ('papers/gcn.html#mean_face', 'fer_lab/papers/gcn.py'),
                                     'fer_lab.papers.gcn.node_removal': ('papers/gcn.html#node_removal', 'fer_lab/papers/gcn.py'),

@@ -9,9 +9,9 @@ __all__ = ['REGIONS', 'MIRROR', 'MEAN_FACE', 'CHAINS', 'REACH', 'TEXTURES', 'STE
            'triangle_edges', 'face_edges', 'graph_figure', 'normalised', 'hop_matrix', 'hop_distances',
            'SymmetricProduct', 'Propagate', 'GraphLayer', 'read_around', 'Patch', 'LocalBinary', 'NoTexture',
            'Describe', 'with_landmarks', 'Given', 'MeanFace', 'Finder', 'Jitter', 'wired', 'check_choices', 'GraphNet',
-           'faces_with_landmarks', 'synthetic_recipe', 'HopSlider', 'node_saliency', 'node_removal', 'jittered',
-           'landmark_error', 'teach', 'with_finder', 'PictureOnly', 'graph_cost', 'contestant', 'graph_plan',
-           'GraphTrial', 'sufficient', 'region_verdict']
+           'faces_with_landmarks', 'laid_points', 'laid', 'synthetic_recipe', 'HopSlider', 'node_saliency',
+           'node_removal', 'jittered', 'landmark_error', 'teach', 'with_finder', 'PictureOnly', 'graph_cost',
+           'contestant', 'graph_plan', 'GraphTrial', 'sufficient', 'region_verdict']
 
 # %% ../../nbs/papers/07_gcn.ipynb #cell-011
 from collections.abc import Callable, Sequence
@@ -32,13 +32,14 @@ from torch import Tensor, nn
 
 from ..augment import to_float
 from ..exercise import Exercise, Slip
+from ..faces import MissingExtra, detect_all, five_points, used_frames
 from ..faceset import FER7, FaceSet
 from ..figures import INK, SERIES, Figure, data_uri, finish
 from ..models import ModelError, PlainStack
 from ..report import Report, evaluate
 from ..settings import Settings
 from ..splits import Split, every_seventh
-from ..synthetic import synthetic_faces
+from ..synthetic import EXPRESSIONS, synthetic_faces
 from ..trainer import Recipe, Trainer
 from ..trial import ASLEEP, Finding, Trial, holm, points, record_all
 from ..widgets import FaceWidget, bundle, frozen, page
@@ -494,11 +495,39 @@ def faces_with_landmarks(
     faces: FaceSet,  # what the settings name
     instead: Callable[[], FaceSet],  # draws faces
 ) -> tuple[FaceSet, str]:  # stills that carry landmarks (see `with_landmarks`); what was done, in words
-    "The faces, or drawn ones where they bring no landmarks."
-    faces = faces if faces.is_still else faces.peaks()
-    if faces.landmarks is None:
-        return with_landmarks(instead()), f"{faces.name} brings no landmarks, so faces were drawn"
-    return with_landmarks(faces), f"{faces.name}, {len(faces):,} faces with landmarks"
+    "The faces with their landmarks or with laid ones, or drawn faces where neither can be had."
+    faces, drawn = faces if faces.is_still else faces.peaks(), "so faces were drawn"
+    if unknown := [name for name in faces.classes if name not in EXPRESSIONS]:
+        return with_landmarks(instead()), f"{', '.join(unknown)} of {faces.name} cannot be drawn beside it, {drawn}"
+    if faces.landmarks is not None:
+        return with_landmarks(faces), f"{faces.name}, {len(faces):,} faces with landmarks"
+    try:
+        found = laid_points(faces)
+    except MissingExtra as error:
+        return with_landmarks(instead()), f"{faces.name} brings no landmarks, {drawn}. To have five points: {error}"
+    if 2 * len(found) < len(faces):
+        return (with_landmarks(instead()),
+                f"MTCNN finds a face in {len(found)} of {len(faces)} pictures of {faces.name}, {drawn}")
+    return with_landmarks(found), (f"{faces.name}, {len(found):,} faces with the mean face laid on five found points; "
+                                   f"in {len(faces) - len(found)} no face was found")
+
+
+def laid_points(
+    faces: FaceSet,  # N stills
+) -> FaceSet:  # those in which MTCNN finds a face, with landmarks [M, 68, 2]
+    "The mean face laid on MTCNN's five points by the affine map that fits them best (least squares)."
+    found = detect_all(faces, "mtcnn")
+    kept = [item for item, seen in enumerate(found) if seen]
+    points = np.zeros((len(faces.frames), 68, 2), np.float32)
+    points[used_frames(faces)[0][kept]] = laid(np.stack([found[item][0].points for item in kept])) if kept else 0
+    return replace(faces, landmarks=points).subset(kept)
+
+
+def laid(five: np.ndarray) -> np.ndarray:  # float [N, 5, 2] -> [N, 68, 2], in the same unit
+    "The mean face, moved, turned, sheared and stretched onto five points (see `five_points`)."
+    mean = mean_face().double().numpy()
+    known, everywhere = (np.hstack([part, np.ones((len(part), 1))]) for part in (five_points(mean), mean))
+    return everywhere @ np.linalg.pinv(known) @ five
 
 
 def synthetic_recipe() -> tuple[dict, Recipe]:  # arguments of GraphNet; how to train it

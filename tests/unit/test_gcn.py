@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from scipy.sparse import coo_array
 from skimage.feature import local_binary_pattern
 
 from fer_lab.augment import to_float
+from fer_lab.faces import five_points, mtcnn_network
+from fer_lab.faceset import CASME7
 from fer_lab.models import count_parameters, create, multiply_adds, problems
 from fer_lab.papers.gcn import (
     FINDERS,
@@ -50,6 +53,7 @@ from fer_lab.papers.gcn import (
     hop_distances,
     hop_matrix,
     jittered,
+    laid,
     landmark_error,
     mean_face,
     node_removal,
@@ -300,9 +304,35 @@ def test_faces_without_landmarks_or_with_wild_ones_are_refused(drawn):
         GraphNet(nodes="given")(torch.zeros(2, 1, 48, 48))
 
 
-def test_sets_without_landmarks_are_replaced_by_drawn_faces_and_it_says_so(drawn):
-    faces, said = faces_with_landmarks(replace(drawn, landmarks=None), lambda: drawn)
-    assert faces.shape[0] == 2 and "drawn" in said
+def test_the_mean_face_is_laid_on_five_points():
+    mean = mean_face().double().numpy()
+    assert np.allclose(laid(five_points(mean)[None]), mean)
+    tilted = mean @ np.array([[18, 3], [-2, 21.0]]) + (24, 22)  # an affine map is undone whole
+    assert np.allclose(laid(five_points(tilted)[None])[0], tilted)
+
+
+def test_sets_without_landmarks_get_the_mean_face_laid_on_found_points(drawn):
+    frames = drawn.frames.copy()
+    frames[3] = 128  # nothing to be found
+    bare = replace(drawn, frames=frames, landmarks=None)
+    faces, said = faces_with_landmarks(bare, lambda: pytest.fail("there are faces"))
+    assert faces.shape[0] == 2 and "laid on five found points; in 1 no face was found" in said
+    kept = [i for i in range(len(drawn)) if i != 3]
+    assert faces.labels.tolist() == drawn.labels[kept].tolist()
+    away = np.linalg.norm(faces.landmarks[faces.spans[:, 0]] - drawn.landmarks[kept], axis=-1).mean(1)
+    assert np.median(away) < 3  # pixels of 48; a face put on its neighbour would be farther off
+
+
+def test_sets_that_cannot_be_used_are_replaced_by_drawn_faces_and_it_says_so(drawn, monkeypatch):
+    bare = replace(drawn, landmarks=None)
+    faces, said = faces_with_landmarks(replace(bare, frames=np.full_like(drawn.frames, 128)), lambda: drawn)
+    assert faces.shape[0] == 2 and f"a face in 0 of {len(drawn)} pictures" in said and "drawn" in said
+    faces, said = faces_with_landmarks(replace(bare, space=CASME7), lambda: drawn)
+    assert "repression, others of" in said and "drawn" in said
+    monkeypatch.setitem(sys.modules, "facenet_pytorch", None)  # not installed
+    mtcnn_network.cache_clear()
+    faces, said = faces_with_landmarks(bare, lambda: drawn)
+    assert "drawn" in said and "fer_lab[faces]" in said
     faces, said = faces_with_landmarks(drawn, lambda: pytest.fail("there are landmarks"))
     assert "42 faces with landmarks" in said
 
