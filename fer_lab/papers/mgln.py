@@ -631,7 +631,7 @@ SMALL = {"size": 64, "width": 8, "offsets": "channel", "last": "none", "norm": "
 
 
 def lesson_recipe(epochs: int = 10) -> tuple[dict, Recipe, list]:
-    "A 60th of the network, faces of half the size, for a processor."
+    "A network of one 39th of the numbers, faces of half the size, for a processor."
     flips = Augment(flip=0.5, rotate=0, translate=0, scale=0, light=0.1)  # a sheet may be mirrored, but not turned
     return dict(SMALL), Recipe(epochs=epochs, batch=16, lr=5e-3, augment=flips, clip=1.0), []
 
