@@ -20,7 +20,7 @@ def to_float(
     x: Tensor,  # uint8 [...]
 ) -> Tensor:  # float32 [...], -1 to 1
     "Bytes to the range that every model of the lab expects."
-    return x.to(torch.float32).div_(127.5).sub_(1)
+    return torch.div(x, 127.5).sub_(1)
 
 
 def to_uint8(

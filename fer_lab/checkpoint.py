@@ -54,8 +54,11 @@ def read_card(folder: Path) -> dict:
     "The card beside the weights in `folder`."
     path = Path(folder) / "card.json"
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+        card = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(card, dict):
+            raise ValueError("it holds no fields")
+        return card
+    except (FileNotFoundError, NotADirectoryError):
         raise CheckpointError(f"{path} does not exist. Is {folder} the folder of a finished run?") from None
     except ValueError as error:
         raise CheckpointError(f"{path} is not valid JSON ({error}). Was it edited or cut off?") from None

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -41,12 +42,22 @@ def together(device: torch.device) -> Iterator[None]:
         yield
         return
     if device.type == "cuda":
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        _take_own_gpu(device)
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         yield
     finally:
         part()
+
+
+def _take_own_gpu(device: torch.device) -> None:
+    here, there = int(os.environ["LOCAL_WORLD_SIZE"]), torch.cuda.device_count()
+    if device.index is not None and here > 1:
+        raise DistributedError(f"{here} processes would share {device}. Say device = cuda: each takes one of its own.")
+    if here > there:
+        raise DistributedError(f"{here} processes were started and this machine has {there} GPUs: start one for each.")
+    if device.index is None:
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
 
 
 def part() -> bool:  # whether this process is the first
@@ -62,9 +73,10 @@ def _heard() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        raise DistributedError(f"Process {rank()}: another process of this training has ended, so this one ends too. "
-                               "Its own words stand above; if there are none, the system has killed it, as it does "
-                               "where memory is full.") from error
+        heard = re.sub(r"^\[[^]]*] *", "", str(error)).splitlines()[0].partition(". ")[0]  # without place in the source
+        raise DistributedError(f"Process {rank()}: another process of this training has ended, so this one ends too "
+                               f"({heard}). Its own words stand above; if there are none, the system has killed it, "
+                               "as it does where memory is full.") from error
 
 
 def gather(thing: Any) -> list:  # in the order of the processes
@@ -108,20 +120,23 @@ def add_up(
     share: float,  # of the batch
     numbers: list[float],
 ) -> list[float]:  # added up over all processes
-    "Give the model of each process the gradients, and the buffers, of the whole batch."
+    "Give the model of each process the gradients, and the buffers, of the whole batch; what nobody used stays so."
     if processes() == 1:
         return numbers
     weights = [weight for weight in model.parameters() if weight.requires_grad]
-    counts = [buffer * share if buffer.is_floating_point() else buffer * (rank() == 0) for buffer in model.buffers()]
+    shares = [share if buffer.is_floating_point() else float(rank() == 0) for buffer in model.buffers()]
+    counts = [buffer * part if part else torch.zeros_like(buffer) for buffer, part in zip(model.buffers(), shares)]
     found = [torch.zeros_like(weight) if weight.grad is None else weight.grad for weight in weights]
-    parts = [*found, *counts, torch.tensor(numbers, device=weights[0].device)]
+    used = [float(weight.grad is not None) for weight in weights]
+    parts = [*found, *counts, torch.tensor([*numbers, *used], device=weights[0].device)]
     message = torch.cat([part.reshape(-1).to(weights[0].dtype) for part in parts])
     with _heard():
         dist.all_reduce(message)
     pieces = [piece.view_as(part) for piece, part in zip(message.split([part.numel() for part in parts]), parts)]
     with torch.no_grad():
-        for weight, piece in zip(weights, pieces):
-            weight.grad = piece.clone(memory_format=torch.preserve_format)
+        numbers, used = pieces[-1].tolist()[:len(numbers)], pieces[-1].tolist()[len(numbers):]
+        for weight, piece, users in zip(weights, pieces, used):
+            weight.grad = piece.clone(memory_format=torch.preserve_format) if users else None
         for buffer, piece in zip(model.buffers(), pieces[len(weights):]):
             buffer.copy_(piece)
-    return pieces[-1].tolist()
+    return numbers

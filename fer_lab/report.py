@@ -46,11 +46,21 @@ def predict(
     model.eval()
     parts, mine = [], np.array_split(np.arange(len(faces)), processes())[rank()]  # all, where nobody shares the work
     for index in np.split(mine, np.arange(batch, len(mine), batch)) if len(mine) else ():
-        x = to_float(faces.batch(index).to(device))
-        views = (x,) if tta is None else (x, x.flip(-1))
-        parts.append(torch.stack([model(view).float().softmax(1) for view in views]).mean(0).cpu())
+        parts.append(_answers(model, faces, index, tta, device))
     model.train(training)
     return torch.cat([part for parts in gather(parts) for part in parts]).numpy()
+
+
+def _answers(model: torch.nn.Module, faces: FaceSet, index: np.ndarray, tta: str | None, device) -> torch.Tensor:
+    "Probabilities of the faces at `index`; where they do not fit into memory, of one half after the other."
+    try:
+        x = to_float(faces.batch(index).to(device))
+        views = (x,) if tta is None else (x, x.flip(-1))
+        return torch.stack([model(view).float().softmax(1) for view in views]).mean(0).cpu()
+    except torch.OutOfMemoryError:
+        if len(index) < 2:
+            raise
+    return torch.cat([_answers(model, faces, half, tta, device) for half in np.array_split(index, 2)])
 
 # %% ../nbs/library/07_report.ipynb #cell-006
 class ReportError(LabError, ValueError):

@@ -53,8 +53,11 @@ class Run:
         "What was asked, and how it is computed."
         path = self.folder / "config.json"
         try:
-            return json.loads(path.read_text())
-        except FileNotFoundError:
+            config = json.loads(path.read_text())
+            if not (isinstance(config, dict) and isinstance(config.get("recipe"), dict)):
+                raise ValueError("it holds no recipe")
+            return config
+        except (FileNotFoundError, NotADirectoryError):
             raise TrainingError(f"{path} does not exist: nothing says which run {self.folder} holds. "
                                 "Check the path, or give another folder.") from None
         except ValueError as error:
@@ -98,7 +101,10 @@ def in_a_line(line: dict, epochs: int) -> str:
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
     "Nobody else trains in this folder meanwhile."
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise TrainingError(f"{folder} is a file, or lies below one. Give a folder.") from None
     try:
         lock = FileLock(folder / "run.lock").acquire(timeout=0.5)  # `is_trained` may hold it for a moment
     except Timeout:

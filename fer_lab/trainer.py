@@ -28,7 +28,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm.auto import tqdm
 
 # %% auto #0
-__all__ = ['OPTIMIZERS', 'SCHEDULES', 'LIMITS', 'PLACE', 'REPEATS', 'Recipe', 'Trainer', 'Stopped', 'config_of']
+__all__ = ['OPTIMIZERS', 'SCHEDULES', 'LIMITS', 'PLACE', 'REPEATS', 'Recipe', 'Trainer', 'repetition', 'Stopped', 'config_of']
 
 # %% ../nbs/library/08_trainer.ipynb #be672c5b
 from .augment import Augment, augment, draw_numbers, mixup, to_float
@@ -129,9 +129,12 @@ def _remembering(self: Trainer) -> list:
 @patch
 def _train_epoch(self: Trainer, bar: tqdm) -> float:
     "The rest of this pass over the pool of training faces; returns the mean loss of an image."
+    self._check_pool()
     self.model.train()
     plan = torch.Generator().manual_seed(_key(self, 1))
-    order, numbers = torch.randperm(len(self.pool), generator=plan), draw_numbers(len(self.pool), plan)
+    order, numbers = torch.randperm(len(self.train), generator=plan), _numbers_of(self.pool, len(self.train), plan)
+    if len(self.pool) != len(order):
+        order = torch.randperm(len(self.pool), generator=plan)
     for places in order.split(self.recipe.batch)[self.step:]:
         if len(places) > 1 or len(order) == 1:  # batch norm cannot work on a single image
             loss = self._train_step(self.pool[places], numbers[places])
@@ -146,14 +149,34 @@ def _train_epoch(self: Trainer, bar: tqdm) -> float:
 def _key(trainer: Trainer, purpose: int) -> int:
     return 2_000_003 * trainer.recipe.seed + 2 * trainer.epoch + purpose
 
+
+def _numbers_of(pool: torch.Tensor, faces: int, plan: torch.Generator) -> torch.Tensor:  # float32 [len(pool), 12]
+    "What changes each face of the pool: depends on the face, and on which of its repetitions it is, not on its place."
+    turn, numbers = repetition(pool), torch.empty(len(pool), 12)
+    for k in range(int(turn.max()) + 1):
+        numbers[turn == k] = draw_numbers(faces, plan)[pool[turn == k]]
+    return numbers
+
+
+def repetition(pool: torch.Tensor) -> torch.Tensor:  # int64 [M] -> int64 [M]
+    "How often each entry stood before."
+    ranked, order = pool.sort(stable=True)
+    turn = torch.empty_like(pool)
+    turn[order] = torch.arange(len(pool)) - torch.searchsorted(ranked, ranked)
+    return turn
+
 # %% ../nbs/library/08_trainer.ipynb #cell-022
 @patch
 def _train_step(self: Trainer, index: torch.Tensor, numbers: torch.Tensor) -> float:
     "One step on the faces at `index`, changed by their random `numbers`; returns the loss."
     mine = share_of(len(index))  # all, where this process works alone
     x, y = self._batch(index[mine], numbers[mine])
-    found = [self._gradients(x, y, len(index)), self.asked, time.monotonic() > self.due]
-    loss, self.stop, self.save = add_up(self.model, len(x) / len(index), found)
+    found = [self._gradients(x, y, len(index)), self.asked, time.monotonic() > self.due,
+             self.parts != self.config["parts"]]
+    loss, self.stop, self.save, halved = add_up(self.model, len(x) / len(index), found)
+    if halved:
+        self.config["parts"] = self.parts = max(gather(self.parts))
+        from_first(self._write_config)
     norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip or math.inf).item()
     if not (math.isfinite(loss) and math.isfinite(norm)):
         raise TrainingError(self._what_broke(x, loss))
@@ -194,9 +217,6 @@ def _gradients(self: Trainer, x: torch.Tensor, y: torch.Tensor, batch: int) -> f
                                 "Take smaller pictures or a smaller model.") from None
     self.parts *= 2
     warnings.warn(f"Out of memory: each batch is now computed in {self.parts} parts.", stacklevel=2)
-    self.config["parts"] = self.parts
-    if rank() == 0:
-        write_atomic(self.folder / "config.json", json.dumps(self.config, indent=1))
     return self._gradients(x, y, batch)
 
 
@@ -214,6 +234,22 @@ def _in_parts(self: Trainer, x: torch.Tensor, y: torch.Tensor, batch: int) -> fl
 
 # %% ../nbs/library/08_trainer.ipynb #7228d2e0
 @patch
+def _check_weights(self: Trainer) -> None:
+    "A step may end with weights that are no numbers though its loss was one. They go into no file."
+    broken = [name for name, weights in self.model.named_parameters() if not weights.isfinite().all()]
+    broken += [name for name, buffer in self.model.named_buffers() if buffer.isnan().any()]
+    if broken:
+        raise TrainingError(f"{broken[0]} is no number after step {self.step} of epoch {self.epoch + 1}. "
+                            f"{self._what_is_left()}")
+
+
+@patch
+def _what_is_left(self: Trainer) -> str:
+    kept = f"The last good weights are in {self.folder}" if self.best["epoch"] else "No epoch was finished before"
+    return f"{kept}. Try a smaller lr (now {self.recipe.lr:g}) or clip=1.0, in another folder."
+
+
+@patch
 def _what_broke(self: Trainer, x: torch.Tensor, loss: float) -> str:
     "A sentence that names the epoch, the step and the first layer whose output, or else gradient, is no number."
     broken = [f"the gradient of {name}" for name, weights in self.model.named_parameters()
@@ -228,9 +264,8 @@ def _what_broke(self: Trainer, x: torch.Tensor, loss: float) -> str:
     for ear in ears:
         ear.remove()
     first = next((words for words in broken if words.startswith("layer")), (broken or ["the loss itself"])[0])
-    kept = f"The last good weights are in {self.folder}" if self.best["epoch"] else "No epoch was finished before"
     return (f"The loss became {loss} in epoch {self.epoch + 1}, step {self.step + 1}; no number first: {first}. "
-            f"{kept}. Try a smaller lr (now {self.recipe.lr:g}) or clip=1.0, in another folder.")
+            f"{self._what_is_left()}")
 
 # %% ../nbs/library/08_trainer.ipynb #cell-025
 @patch
@@ -330,6 +365,7 @@ class Stopped(KeyboardInterrupt):
 def _pause(self: Trainer) -> None:
     "Between two steps: save if it is time, stop if that was asked for."
     if self.stop or self.save:
+        self._check_weights()
         self._save()
     if self.stop:
         raise Stopped(f"Stopped after step {self.step} of epoch {self.epoch + 1}; all is saved in {self.folder}. "
@@ -390,6 +426,7 @@ def _all_epochs(self: Trainer) -> None:
 def _one_epoch(self: Trainer, bar: tqdm) -> None:
     self._begin_epoch()
     loss = self._train_epoch(bar)
+    self._check_weights()
     training = time.perf_counter() - self.clock
     self.epoch, self.step = self.epoch + 1, 0
     self.line = {"epoch": self.epoch, "lr": self.lr, "loss": loss, **self._validate(),
@@ -432,8 +469,8 @@ def _prepare(self: Trainer, split: Split) -> None:
     self.total, self.seen, self.clock, self.due = 0.0, 0, time.perf_counter(), time.monotonic() + self.save_every
     self.config, self.resumed = from_first(self._found)
     for key in ("precision", "threads", "compile", "parts"):
-        setattr(self, key, self.config[key])
-    self.layout = getattr(torch, self.config["layout"].removeprefix("torch."))
+        setattr(self, key, self.config.setdefault(key, getattr(self, key)))
+    self.layout = getattr(torch, self.config.setdefault("layout", str(self.layout)).removeprefix("torch."))
     torch.set_num_threads(self.threads)
     self.model.to(self.device, memory_format=self.layout)
     same_weights(self.model)
@@ -464,6 +501,19 @@ def _check_sides(train: FaceSet, val: FaceSet) -> None:
     if len(np.unique(train.labels)) < 2:
         raise TrainingError(f"The train side holds only the class {train.classes[train.labels[0]]!r}; "
                             "there is nothing to tell apart.")
+
+
+@patch
+def _check_pool(self: Trainer) -> None:
+    "A callback may exchange the pool; the schedule was planned for passes over the whole train side."
+    where, schedule, faces = f"The pool of epoch {self.epoch + 1}", self.schedule, len(self.train)
+    if not len(self.pool) or not 0 <= self.pool.min() <= self.pool.max() < faces:
+        raise TrainingError(f"{where} must name faces from 0 to {faces - 1}, one at least; it names {len(self.pool)}"
+                            f"{f', {self.pool.min()} to {self.pool.max()}' if len(self.pool) else ''}.")
+    planned = getattr(schedule, "total_steps", math.inf)
+    if schedule.last_epoch - self.step + math.ceil(len(self.pool) / self.recipe.batch) > planned:
+        raise TrainingError(f"{where} holds {len(self.pool)} faces, which take more steps than the {planned - 1} that "
+                            f"one-cycle was planned for ({faces} faces an epoch). Use schedule='constant', or fewer.")
 
 
 def _check_answers(model: torch.nn.Module, faces: FaceSet) -> None:
@@ -508,7 +558,7 @@ def _found(self: Trainer) -> tuple[dict, dict | None]:
                             "Give another folder, or delete this one.")
     if not saved:
         (self.folder / "metrics.jsonl").unlink(missing_ok=True)
-        write_atomic(self.folder / "config.json", json.dumps(self.config, indent=1))
+        self._write_config()
         return self.config, None
     state = load_state(self.folder / "state.pt", owner(before))
     self._check_best(state)
@@ -527,10 +577,16 @@ def _with_moves(self: Trainer, config: dict, state: dict) -> dict:
     line = f"{', '.join(changed)} after step {state['step']} of epoch {state['epoch'] + 1}"
     warnings.warn(f"From here on not to the last bit what an unbroken run would give: {line}.", stacklevel=2)
     moves = [*config.get("moves", []), line]
-    config = {**config, **{key: self.config[key] for key in ("processes", "device", "environment")},
-              "moves": moves, "repeats": f"not to the last bit: {'; '.join(moves)}"}
-    write_atomic(self.folder / "config.json", json.dumps(config, indent=1))
-    return config
+    self.config = {**config, **{key: self.config[key] for key in ("processes", "device", "environment")},
+                   "moves": moves, "repeats": f"not to the last bit: {'; '.join(moves)}"}
+    self._write_config()
+    return self.config
+
+
+@patch
+def _write_config(self: Trainer) -> None:
+    with writing(self.folder):
+        write_atomic(self.folder / "config.json", json.dumps(self.config, indent=1))
 
 
 @patch
