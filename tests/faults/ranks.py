@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import sys
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from bars import bars, network, split
 from fer_lab.augment import Augment
 from fer_lab.distributed import gather, processes, rank, together
 from fer_lab.report import Report, predict
+from fer_lab.run import Run
 from fer_lab.settings import LabError
 from fer_lab.trainer import Recipe, Trainer
 
@@ -53,6 +55,42 @@ def counted():
     return [Report("", part.labels, predict(model, part), part.classes).confusion.tolist() for part in (faces, few)]
 
 
+class Idle(Exact):
+    "A layer that no loss asks, weights that a decay would move, and a mask of minus infinities."
+
+    def __init__(self):
+        super().__init__()
+        self.spare = torch.nn.Linear(3, 3).double()
+        self.register_buffer("mask", torch.full((2,), -torch.inf))
+
+
+class Full:
+    "The second process has no room for its share of a batch once."
+
+    def on_fit_start(self, trainer):
+        loss, self.full = trainer.loss, rank() == 1
+
+        def narrow(x, y):
+            if self.full:
+                self.full = False
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return loss(x, y)
+
+        trainer.loss = narrow
+
+
+def idle(out):
+    "Whether the layer that nobody asks stayed as it was, and what became of the mask."
+    model = Idle()
+    recipe = replace(RECIPE, epochs=1, weight_decay=0.5, ema=0.0, batch=32)  # the last 2 are for one process
+    trainer = Trainer(model, recipe, out, [Full()], progress=False, settings=training.SETTINGS)
+    with warnings.catch_warnings(record=True):
+        trainer.fit(split())
+    torch.manual_seed(0)
+    same = torch.equal(model.spare.weight, Idle().spare.weight) if rank() == 0 else None
+    return same, bool((model.mask == -torch.inf).all()), Run(out).config["parts"]
+
+
 class Die:
     def on_batch_end(self, trainer):
         if rank() == 1 and trainer.step == 3:
@@ -64,6 +102,7 @@ def all_of(out):
     found["exact"] = trained(out / "exact", norm=False)
     found["norm"] = trained(out / "norm", norm=True)
     found["mixup"] = trained(out / "mixup", norm=True, mixup=0.2, batch=32)  # the last 2 are for one process
+    found["idle"] = idle(out / "idle")
     if rank() == 0:
         (out / "found.json").write_text(json.dumps(found))
 

@@ -13,6 +13,8 @@ import pytest
 import ranks
 import torch
 
+from fer_lab.distributed import DistributedError, together
+
 HERE = Path(__file__).parent
 
 pytestmark = [pytest.mark.skipif(os.name == "nt", reason="gloo and SIGKILL"), pytest.mark.xdist_group("kill")]
@@ -64,6 +66,22 @@ def test_with_batch_norm_or_mixup_they_differ_and_stay_alike(found, what, count)
     largest = difference(found, what, count)
     print(f"1 and {count} processes, with batch norm{' and mixup' if what == 'mixup' else ''}: {largest:.1e}")
     assert 1e-6 < largest < 1
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_what_no_loss_asks_stays_and_a_batch_halved_anywhere_is_recorded(found, count):
+    untouched, masked, parts = found[0][count]["idle"]
+    assert untouched and masked and parts == (1 if count == 1 else 2)  # alone, there is no second process to be full
+
+
+@pytest.mark.parametrize("device, words", [("cuda:0", "2 processes would share cuda:0. Say device = cuda"),
+                                           ("cuda", "2 processes were started and this machine has 0 GPUs")])
+def test_processes_that_would_share_a_gpu_are_refused(monkeypatch, device, words):
+    for key, value in {"TORCHELASTIC_RUN_ID": "x", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(key, value)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    with pytest.raises(DistributedError, match=words), together(torch.device(device)):
+        pytest.fail("began")
 
 
 @pytest.mark.parametrize("count", [2, 3])

@@ -13,7 +13,9 @@ import training
 from bars import bars, network, split
 from safetensors.torch import load_file
 
-from fer_lab.run import Run, TrainingError
+from fer_lab.checkpoint import load_state
+from fer_lab.report import predict
+from fer_lab.run import Run, TrainingError, owner
 from fer_lab.settings import LabError
 from fer_lab.splits import Split
 from fer_lab.trainer import Trainer
@@ -57,6 +59,25 @@ def test_a_gradient_that_is_no_number_is_found_before_the_step(tmp_path):
     with pytest.raises(TrainingError, match="step 1; no number first: the gradient of 5.bias. No epoch was"):
         trainer(tmp_path, model).fit(split())
     assert torch.equal(model[5].weight, before)
+
+
+@pytest.mark.parametrize("what", ["5.weight", "1.running_var"])
+@pytest.mark.parametrize("step", [4, 13])  # the saved one after step 4, and the last of the epoch
+def test_weights_that_are_no_number_after_a_step_go_into_no_file(tmp_path, what, step):
+    class After:
+        def on_batch_end(self, trainer):
+            if (trainer.epoch, trainer.step + 1) == (1, step):
+                trainer.model.state_dict()[what].fill_(float("nan"))
+                trainer.save = True
+
+    at = step if step == 4 else len(split().train) // 10
+    run = trainer(tmp_path, callbacks=[After()], batch=10)
+    run.save_every = 1000.0
+    with pytest.raises(TrainingError, match=rf"{what} is no number after step {at} of epoch 2. The last good weights"):
+        run.fit(split())
+    kept = load_state(tmp_path / "state.pt", owner(Run(tmp_path).config))
+    assert all(value.isfinite().all() for value in kept["model"].values())
+    assert Run(tmp_path).card["epoch"] == 1 and len(Run(tmp_path).history) == 1
 
 
 class Narrow(torch.nn.Module):
@@ -122,6 +143,24 @@ def test_what_failed_for_lack_of_memory_is_gone_before_the_next_try(tmp_path):
     with pytest.warns(UserWarning, match="computed in 4 parts"):
         trainer(tmp_path, model, ema=0.0, mixup=0.0).fit(split())
     assert len(model.graphs) == 2 and not any(model.alive)
+
+
+@pytest.mark.parametrize("tta", [None, "flip"])
+def test_out_of_memory_in_validation_takes_fewer_faces_at_once(tta):
+    class Small(torch.nn.Module):
+        def __init__(self, room):
+            super().__init__()
+            self.net, self.room = network().eval(), room
+
+        def forward(self, x):
+            if len(x) > self.room:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return self.net(x)
+
+    whole, parts = (predict(Small(room), bars(50), tta) for room in (512, 7))
+    assert np.allclose(whole, parts, atol=1e-6)
+    with pytest.raises(torch.OutOfMemoryError):
+        predict(Small(0), bars(3))
 
 
 def test_when_nothing_fits_it_says_so(tmp_path):

@@ -39,6 +39,8 @@ def test_bytes_survive_the_way_to_floats_and_back():
     grey = torch.arange(256, dtype=torch.uint8)
     assert to_float(grey).min() == -1 and to_float(grey).max() == 1
     assert torch.equal(to_uint8(to_float(grey)), grey)
+    floats = grey.float()
+    assert torch.equal(to_float(floats), to_float(grey)) and torch.equal(floats, grey.float())  # not in place
 
 
 def test_everything_off_changes_nothing():
@@ -82,7 +84,24 @@ def test_affine_maps_agree_with_torchvision(angle, shift, scale):
         interpolation=tv.InterpolationMode.BILINEAR,
     )
     inside = (slice(None), slice(None), slice(8, 24), slice(8, 24))
-    assert torch.allclose(augment(x, Fixed(**OFF), numbers())[inside], expected[inside], atol=0.02)
+    assert torch.allclose(augment(x, Fixed(**OFF), numbers())[inside], expected[inside], atol=1e-5)
+
+
+@given(st.integers(0, 1000))
+def test_drawn_maps_agree_with_torchvision_and_leave_their_input_alone(seed):
+    x, own, size = smooth(8), numbers(8, seed), 32
+    how, before = Augment(**OFF | {"rotate": 10, "translate": 0.08, "scale": 0.1}), x.clone()
+    changed = augment(x, how, own)
+    assert torch.equal(x, before)
+    for face, theta, mine in zip(x, how.theta(own).double(), changed):
+        look = torch.eye(3, dtype=torch.float64)
+        look[:2] = theta
+        look[:2, 2] *= size / 2
+        put = torch.linalg.inv(look)
+        angle, scale = math.degrees(math.atan2(put[1, 0], put[0, 0])), put[:2, 0].norm().item()
+        theirs = tv.affine(face, angle=angle, translate=put[:2, 2].tolist(), scale=scale, shear=[0.0, 0.0],
+                           interpolation=tv.InterpolationMode.BILINEAR)  # fmt: skip
+        assert torch.allclose(mine[:, 8:24, 8:24], theirs[:, 8:24, 8:24], atol=1e-5)
 
 
 @given(st.integers(0, 1000), st.floats(0, 45), st.floats(0, 0.3), st.floats(0, 0.3))

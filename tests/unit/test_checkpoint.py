@@ -37,6 +37,7 @@ def test_weights_and_buffers_come_back_to_the_last_bit(saved):
         (lambda f: (f / "model.safetensors").unlink(), "0 bytes"),
         (lambda f: (f / "card.json").unlink(), "does not exist"),
         (lambda f: (f / "card.json").write_text('{"classes": ['), "not valid JSON"),
+        (lambda f: (f / "card.json").write_text("[]"), "it holds no fields"),
     ],
 )
 def test_damage_is_named(saved, fault, message):

@@ -296,7 +296,8 @@ def test_watch_ends_where_the_training_has_died(says, tmp_path):
 
 
 def test_watch_of_no_run_is_answered(says, tmp_path):
-    for folder in (tmp_path, "runs/nix"):
+    (tmp_path / "file").write_text("")
+    for folder in (tmp_path, "runs/nix", tmp_path / "file"):
         done = says("watch", folder)
         assert done.exit_code == 1 and "nothing says which run" in done.stderr and TRACEBACK not in done.output
     assert not Path("runs").exists()

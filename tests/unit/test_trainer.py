@@ -8,6 +8,8 @@ import pandas as pd
 import pytest
 import torch
 from bars import bars, network, split
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fer_lab.augment import Augment
 from fer_lab.checkpoint import CheckpointError
@@ -15,7 +17,7 @@ from fer_lab.faceset import FER7, FaceSetError
 from fer_lab.models import create, load_model
 from fer_lab.report import evaluate
 from fer_lab.settings import load_settings
-from fer_lab.trainer import Recipe, Run, Trainer, TrainingError
+from fer_lab.trainer import Recipe, Run, Trainer, TrainingError, repetition
 
 SETTINGS = load_settings(device="cpu", precision="fp32")
 RECIPE = Recipe(epochs=3, batch=16, lr=0.01, augment=Augment(flip=0, rotate=5), seed=0)
@@ -315,3 +317,91 @@ def test_the_card_says_why_device_precision_and_layout_were_chosen(tmp_path):
     config = trainer(tmp_path, recipe=replace(RECIPE, epochs=1)).fit(split()).config
     assert config["because"]["device"] == config["because"]["precision"] == "asked for"
     assert config["because"]["layout"].startswith("cpu: ")
+
+
+class Pool:
+    "Puts another pool there before each epoch."
+
+    def __init__(self, pool):
+        self.pool = pool
+
+    def on_epoch_start(self, trainer):
+        trainer.pool = torch.as_tensor(self.pool, dtype=torch.int64)
+
+
+@pytest.mark.parametrize(("pool", "words"), [
+    ([], "pool of epoch 1 must name faces from 0 to 129, one at least; it names 0"),
+    ([0, 130], "it names 2, 0 to 130"), ([-1, 3], "it names 2, -1 to 3"),
+    (list(range(130)) * 4, r"holds 520 faces, which take more steps than the 27 .* \(130 faces an epoch")])
+def test_a_pool_that_cannot_be_trained_on_is_answered_before_its_first_step(tmp_path, pool, words):
+    with pytest.raises(TrainingError, match=words):
+        trainer(tmp_path, callbacks=[Pool(pool)]).fit(split())
+    assert not Run(tmp_path).history.shape[0]
+
+
+def test_a_long_pool_is_fine_for_a_constant_rate(tmp_path):
+    recipe = replace(RECIPE, schedule="constant", epochs=2)
+    assert len(trainer(tmp_path, recipe=recipe, callbacks=[Pool(list(range(130)) * 2)]).fit(split()).history) == 2
+
+
+@given(st.lists(st.integers(0, 6), min_size=1, max_size=40))
+def test_repetitions_are_counted(pool):
+    assert repetition(torch.tensor(pool)).tolist() == [pool[:i].count(face) for i, face in enumerate(pool)]
+
+
+class Shown:
+    "Which random numbers each face of an epoch got."
+
+    def __init__(self, pool=None):
+        self.pool, self.numbers = pool, {}
+
+    def on_fit_start(self, trainer):
+        step = trainer._train_step
+        trainer._train_step = lambda index, numbers: self.note(index, numbers) or step(index, numbers)
+
+    def note(self, index, numbers):
+        for face, row in zip(index.tolist(), numbers):
+            self.numbers.setdefault(face, []).append(row)
+
+    def on_epoch_start(self, trainer):
+        if self.pool is not None:
+            trainer.pool = torch.tensor(self.pool)
+
+
+def test_the_random_numbers_of_a_face_do_not_depend_on_the_rest_of_the_pool(tmp_path):
+    pools = {"all": None, "few": [5, 9, 70, 3], "twice": [9, 5, 9, 100, 101, 102]}
+    shown = {name: Shown(pool) for name, pool in pools.items()}
+    for name, callback in shown.items():
+        trainer(tmp_path / name, recipe=replace(RECIPE, epochs=1), callbacks=[callback]).fit(split())
+    for face in (5, 9, 70, 3):
+        (one,), (other,) = shown["all"].numbers[face], shown["few"].numbers[face]
+        assert torch.equal(one, other)
+    own = shown["all"].numbers[9][0]
+    first, second = shown["twice"].numbers[9]
+    assert not torch.equal(first, second) and any(torch.equal(each, own) for each in (first, second))
+    assert torch.equal(shown["twice"].numbers[100][0], shown["all"].numbers[100][0])
+
+
+def test_the_folder_of_a_run_may_not_be_a_file(tmp_path):
+    (tmp_path / "taken").write_text("mine")
+    for place in (tmp_path / "taken", tmp_path / "taken" / "run"):
+        with pytest.raises(TrainingError, match="is a file, or lies below one. Give a folder"):
+            trainer(place).fit(split())
+    assert (tmp_path / "taken").read_text() == "mine"
+
+
+def test_a_config_of_an_older_run_that_lacks_a_choice_is_filled_up(tmp_path):
+    recipe = replace(RECIPE, epochs=1)
+    trainer(tmp_path, recipe=recipe).fit(split())
+    config = json.loads((tmp_path / "config.json").read_text())
+    for key in ("parts", "layout", "compile"):
+        del config[key]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert len(trainer(tmp_path, recipe=recipe).fit(split()).history) == 1
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", "3"])
+def test_a_config_that_holds_no_recipe_is_damaged(tmp_path, text):
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(TrainingError, match="is damaged .it holds no recipe"):
+        Run(tmp_path).config  # noqa: B018
