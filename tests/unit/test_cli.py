@@ -1,5 +1,6 @@
 """The command as a person meets it: in a process of its own, with exit codes, and an answer to every mistake."""
 
+import contextlib
 import json
 import os
 import re
@@ -285,6 +286,31 @@ def test_watch_shows_epochs_as_they_come_and_ends_with_the_training(says, tmp_pa
     assert done.exit_code == 0, done.output
     assert [line.split()[1] for line in done.stdout.splitlines()] == [f"{i}/{recipe['epochs']}" for i in (1, 2, 3)]
     assert "loss 1.500  val WAR 25.0%  UAR 20.0%  1,234 images/s" in done.stdout
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pseudo-terminals are Unix's")
+def test_a_terminal_gets_one_bar_with_all_that_progress_is(tmp_path):
+    import fcntl
+    import pty
+    import struct
+    import termios
+
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 160, 0, 0))
+    words = [sys.executable, "-m", "fer_lab.cli", "train", "stn", "--budget", "smoke", "--epochs", "2", "--no-test"]
+    environ = {**os.environ, "PYTHONPATH": str(ROOT)}
+    training = subprocess.Popen(words, cwd=tmp_path, env=environ, stdin=theirs, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    seen = b""
+    with contextlib.suppress(OSError):  # so a terminal ends
+        while part := os.read(ours, 4096):
+            seen += part
+    assert training.wait() == 0
+    bars = [line for line in re.split(r"[\r\n]+", seen.decode()) if "faces" in line and "|" in line]
+    assert "epoch 1/2" in "".join(bars) and "epoch 1/2  loss" not in seen.decode()  # no plain lines beside it
+    last = bars[-1]
+    for what in (r"epoch 2/2: 100%", r"\[\d\d:\d\d<\d\d:\d\d", r"[\d.]+k? faces/s", r"loss=\d", r"val_war=\d", r"val_uar=\d"):
+        assert re.search(what, last), (what, last)
 
 
 def test_watch_ends_where_the_training_has_died(says, tmp_path):

@@ -129,6 +129,13 @@ def test_nothing_tells_whose_machine_it_was(path):
     assert not re.findall(rf"(?:{places})[\w./-]+", text) and str(ROOT) not in text
 
 
+@every_notebook
+def test_commands_can_be_copied(path):
+    """A line of a command goes on after one backslash; two, from careless quoting, would end it."""
+    fenced = [block for text in cells(path, "markdown") for block in re.findall(r"```.*?```", text, re.DOTALL)]
+    assert not [line for block in fenced for line in block.splitlines() if re.search(r"\\\\\s*$", line)]
+
+
 def links(text: str) -> list[str]:
     """Relative targets of the links and pictures in Markdown, code left out."""
     text = re.sub(r"```.*?```|`[^`\n]*`", "", text, flags=re.DOTALL)
