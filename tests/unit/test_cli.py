@@ -309,7 +309,8 @@ def test_a_terminal_gets_one_bar_with_all_that_progress_is(tmp_path):
     bars = [line for line in re.split(r"[\r\n]+", seen.decode()) if "faces" in line and "|" in line]
     assert "epoch 1/2" in "".join(bars) and "epoch 1/2  loss" not in seen.decode()  # no plain lines beside it
     last = bars[-1]
-    for what in (r"epoch 2/2: 100%", r"\[\d\d:\d\d<\d\d:\d\d", r"[\d.]+k? faces/s", r"loss=\d", r"val_war=\d", r"val_uar=\d"):
+    clock = r"\[\d\d:\d\d<\d\d:\d\d"  # spent and left
+    for what in (r"epoch 2/2: 100%", clock, r"[\d.]+k? faces/s", r"loss=\d", r"val_war=\d", r"val_uar=\d"):
         assert re.search(what, last), (what, last)
 
 
