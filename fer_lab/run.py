@@ -37,7 +37,7 @@ def epochs_written(folder: Path) -> list[dict]:  # a dict an epoch
             epochs.append(json.loads(line))
     return epochs
 
-
+# %% ../nbs/library/08_run.ipynb #2bf8f3e8
 @dataclass(frozen=True)
 class Run:
     "The folder of a training, and what can be read from it."
