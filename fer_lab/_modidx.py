@@ -1295,6 +1295,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                      'fer_lab.papers.mgln.studio_sheets': ('papers/mgln.html#studio_sheets', 'fer_lab/papers/mgln.py'),
                                      'fer_lab.papers.mgln.teach_parts': ('papers/mgln.html#teach_parts', 'fer_lab/papers/mgln.py'),
                                      'fer_lab.papers.mgln.three_moments': ('papers/mgln.html#three_moments', 'fer_lab/papers/mgln.py'),
+                                     'fer_lab.papers.mgln.three_with_points': ( 'papers/mgln.html#three_with_points',
+                                                                                'fer_lab/papers/mgln.py'),
                                      'fer_lab.papers.mgln.time_stands': ('papers/mgln.html#time_stands', 'fer_lab/papers/mgln.py'),
                                      'fer_lab.papers.mgln.two_losses': ('papers/mgln.html#two_losses', 'fer_lab/papers/mgln.py'),
                                      'fer_lab.papers.mgln.vgg_file': ('papers/mgln.html#vgg_file', 'fer_lab/papers/mgln.py'),
