@@ -12,8 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .settings import LabError
+
 # %% auto #0
-__all__ = ['FLIPS', 'to_float', 'to_uint8', 'Augment', 'draw_numbers', 'augment', 'mixup']
+__all__ = ['FLIPS', 'to_float', 'to_uint8', 'AugmentError', 'Augment', 'draw_numbers', 'augment', 'mixup']
 
 # %% ../nbs/library/06_augment.ipynb #cell-005
 def to_float(
@@ -30,6 +32,10 @@ def to_uint8(
     return x.add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
 
 # %% ../nbs/library/06_augment.ipynb #cell-008
+class AugmentError(LabError, ValueError):
+    "A change that is none, or too large for a face."
+
+
 @dataclass(frozen=True)
 class Augment:
     "Random changes that keep the expression. Each number is a largest size; 0 turns the change off."
@@ -39,6 +45,12 @@ class Augment:
     scale: float = 0.1  # uniform in 1 ± scale
     light: float = 0.2  # contrast uniform in 1 ± light, brightness in ± light
     erase: float = 0.0  # probability of one grey rectangle of 10 to 30 % of each side
+
+    def __post_init__(self):
+        most = {"flip": 1, "rotate": 180, "translate": 1, "scale": 0.9, "light": 1, "erase": 1}
+        for name, limit in most.items():
+            if not (isinstance(getattr(self, name), int | float) and 0 <= getattr(self, name) <= limit):
+                raise AugmentError(f"Augment: {name} must be a number from 0 to {limit}; got {getattr(self, name)!r}.")
 
     def theta(self, numbers: Tensor) -> Tensor:
         "Random affine maps, float32 [N, 2, 3], from numbers [N, 12]."

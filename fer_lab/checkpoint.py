@@ -40,7 +40,9 @@ def save_weights(
     "Write model.safetensors and card.json; the card gets the sha256 of the weights."
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    weights = safetensors_save({key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()})
+    own = {key: value.detach().cpu().clone(memory_format=torch.contiguous_format)  # also where two share memory
+           for key, value in model.state_dict().items()}
+    weights = safetensors_save(own)
     text = json.dumps({**card, "sha256": hashlib.sha256(weights).hexdigest()}, indent=1).encode()
     drafts = {folder / name: folder / f".{name}.new" for name in ("model.safetensors", "card.json")}
     for draft, data in zip(drafts.values(), (weights, text)):

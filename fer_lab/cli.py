@@ -76,10 +76,10 @@ class LabGroup(TyperGroup):
         except (LabError, OSError) as error:
             if os.environ.get("FER_LAB_DEBUG") or getattr(error, "errno", 0) == errno.EPIPE:
                 raise
-            complain(str(error))
+            (_say_once if getattr(error, "shared", False) else complain)(str(error))
             raise typer.Exit(2 if isinstance(error, SettingsError) else 1) from None
         except KeyboardInterrupt:
-            _say_stopped("stopped.")
+            _say_once("stopped.")
             raise typer.Exit(130) from None
 
 # %% ../nbs/library/22_cli.ipynb #cell-008
@@ -275,13 +275,13 @@ def resumable(again: str):
         before = signal.SIG_IGN  # one was enough; a second may not cut off the words
         signal.signal(signal.SIGINT, before)
         signal.signal(signal.SIGTERM, before)
-        _say_stopped(f"{str(stopped) or 'stopped.'} To go on:  {again}")
+        _say_once(f"{str(stopped) or 'stopped.'} To go on:  {again}")
         raise typer.Exit(130) from None
     finally:
         signal.signal(signal.SIGTERM, before)
 
 
-def _say_stopped(words: str) -> None:
+def _say_once(words: str) -> None:
     if os.environ.get("RANK", "0") == "0":  # one of several processes speaks for all
         complain(words)
 
@@ -321,6 +321,7 @@ def train(
     """
     settings = load_settings(dataset=dataset, budget=budget, data_dir=data_dir, seed=seed, device=device)
     if nproc > 1 and "TORCHELASTIC_RUN_ID" not in os.environ:  # torchrun's own processes come by here too
+        _refuse(model, settings, choice or [])
         raise typer.Exit(torchrun(nproc, ctx.meta["words"][1:]))
     _train(model, settings, out_dir, choice or [], epochs=epochs, tta={"flip": "flip"}.get(tta), test=test,
            skip_faulty=skip_faulty, compile=compile)
@@ -345,19 +346,28 @@ def torchrun(nproc: int, words: list[str]) -> int:  # exit code
         number = min(ends, key=lambda process: (ends[process] == -signal.SIGTERM, ends[process]))  # that: torchrun's
         how = (f"was killed by {signal.Signals(-ends[number]).name}; a system whose memory is full does that"
                if ends[number] < 0 else f"ended with exit code {ends[number]}; its own words stand above")
-        complain(f"process {number} of {nproc} {how}. The same command goes on from the last saved state.")
+        goes_on = " The same command goes on from the last saved state." if ends[number] < 0 else ""
+        complain(f"process {number} of {nproc} {how}.{goes_on}")
         return 1
     return 0
 
 # %% ../nbs/library/22_cli.ipynb #9da3900e
+def _refuse(model: str, settings: Settings, words: list[str]) -> dict:  # what `words` choose
+    "Refuse what cannot be, before any data is read and any process is started."
+    from fer_lab.experiment import recipe_for
+    from fer_lab.models import model_class
+
+    choices, _ = choices_of(words), model_class(model)
+    recipe_for(model, settings, **choices)
+    return choices
+
+
 def _train(model: str, settings: Settings, folder: Path | None, words: list[str], **choices) -> None:
     from fer_lab.distributed import together
-    from fer_lab.experiment import recipe_for, train_and_report
-    from fer_lab.models import model_class
+    from fer_lab.experiment import train_and_report
     from fer_lab.settings import choose_device
 
-    choices, _ = choices | choices_of(words), model_class(model)  # refuse what cannot be, before any data is read
-    recipe_for(model, settings, **choices_of(words))
+    choices |= _refuse(model, settings, words)
     with resumable("the same command again"), together(choose_device(settings).value):
         tell = partial(aside().print, markup=False, soft_wrap=True)
         done = train_and_report(model, settings, folder=folder, tell=tell, **choices)

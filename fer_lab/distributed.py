@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import reduce
 from typing import Any
 
 import torch
@@ -17,8 +18,8 @@ import torch.distributed as dist
 from .settings import LabError
 
 # %% auto #0
-__all__ = ['DistributedError', 'processes', 'rank', 'together', 'part', 'gather', 'from_first', 'same_weights', 'share_of',
-           'add_up']
+__all__ = ['DistributedError', 'processes', 'rank', 'together', 'part', 'gather', 'from_first', 'shared', 'same_weights',
+           'share_of', 'add_up']
 
 # %% ../nbs/library/10_distributed.ipynb #06758b86
 class DistributedError(LabError, RuntimeError):
@@ -41,6 +42,8 @@ def together(device: torch.device) -> Iterator[None]:
     if "TORCHELASTIC_RUN_ID" not in os.environ or dist.is_initialized():
         yield
         return
+    if device.type not in ("cuda", "cpu"):
+        raise DistributedError(f"Several processes work on CPUs or CUDA GPUs, not on {device}: say device = cpu.")
     if device.type == "cuda":
         _take_own_gpu(device)
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
@@ -87,7 +90,7 @@ def gather(thing: Any) -> list:  # in the order of the processes
             dist.all_gather_object(everything, thing)
     return everything
 
-
+# %% ../nbs/library/10_distributed.ipynb #49750158
 def from_first(make: Callable[[], Any]) -> Any:
     "What `make()` gives in the first process; a complaint of the lab there is raised in all."
     result = None
@@ -96,10 +99,20 @@ def from_first(make: Callable[[], Any]) -> Any:
             result = make()
         except LabError as error:
             result = error
-    result = gather(result)[0] if processes() > 1 else result
+    if processes() > 1:
+        message = [result]
+        with _heard():
+            dist.broadcast_object_list(message, src=0)
+        result = message[0]
     if isinstance(result, LabError):
-        raise result
+        raise shared(result)
     return result
+
+
+def shared(error: LabError) -> LabError:
+    "An error that all processes raise alike, so that only the first needs to tell it."
+    error.shared = True
+    return error
 
 # %% ../nbs/library/10_distributed.ipynb #d2fd596e
 def same_weights(model: torch.nn.Module) -> None:
@@ -124,19 +137,21 @@ def add_up(
     if processes() == 1:
         return numbers
     weights = [weight for weight in model.parameters() if weight.requires_grad]
-    shares = [share if buffer.is_floating_point() else float(rank() == 0) for buffer in model.buffers()]
+    statistics = (name.rpartition(".")[2] in ("running_mean", "running_var") for name, _ in model.named_buffers())
+    shares = [share if one else float(rank() == 0) for one in statistics]  # other buffers: the first process' own
     counts = [buffer * part if part else torch.zeros_like(buffer) for buffer, part in zip(model.buffers(), shares)]
     found = [torch.zeros_like(weight) if weight.grad is None else weight.grad for weight in weights]
     used = [float(weight.grad is not None) for weight in weights]
     parts = [*found, *counts, torch.tensor([*numbers, *used], device=weights[0].device)]
-    message = torch.cat([part.reshape(-1).to(weights[0].dtype) for part in parts])
+    exact = reduce(torch.promote_types, (part.dtype for part in parts))
+    message = torch.cat([part.reshape(-1).to(exact) for part in parts])
     with _heard():
         dist.all_reduce(message)
+        told = message[-len(parts[-1]):].tolist()  # where an accelerator's errors arrive
     pieces = [piece.view_as(part) for piece, part in zip(message.split([part.numel() for part in parts]), parts)]
     with torch.no_grad():
-        numbers, used = pieces[-1].tolist()[:len(numbers)], pieces[-1].tolist()[len(numbers):]
-        for weight, piece, users in zip(weights, pieces, used):
-            weight.grad = piece.clone(memory_format=torch.preserve_format) if users else None
+        for weight, piece, users in zip(weights, pieces, told[len(numbers):]):
+            weight.grad = piece.to(weight.dtype, copy=True) if users else None
         for buffer, piece in zip(model.buffers(), pieces[len(weights):]):
             buffer.copy_(piece)
-    return numbers
+    return told[:len(numbers)]

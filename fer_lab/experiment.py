@@ -120,14 +120,17 @@ def train_and_report(
     torch.manual_seed(recipe.seed)
     network = create(model, num_classes=len(faces.classes), **arguments)
     callbacks = callbacks_for(model, settings, split.train, **choices)
-    trainer = Trainer(network, recipe, folder, callbacks, settings=settings, progress=progress, compile=compile)
-    config, runs = config_of(trainer, split), settings.runs_dir
+    runs = settings.runs_dir
+    trainer = Trainer(network, recipe, folder or runs, callbacks, settings, progress, compile=compile)
+    config = config_of(trainer, split)
     if not folder:
         trainer.folder = from_first(lambda: unfinished(runs, model, config) or new_folder(runs, model))
     going_on, epoch = state_exists(trainer.folder / "state.pt"), len(epochs_written(trainer.folder))
     if rank() == 0:
         tell((f"going on after epoch {epoch} in " if going_on else "run: ") + short_path(trainer.folder))
-        tell(how_it_computes(Run(trainer.folder).config if going_on else config))
+        before = Run(trainer.folder).config if going_on else config
+        because = before.get("because", {}) | {"device": config["because"]["device"]}
+        tell(how_it_computes(before | {"device": config["device"], "because": because}))
     run = trainer.fit(split)
     if not part():  # of processes that trained together one reports, so that the test set is opened once
         return None

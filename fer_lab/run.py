@@ -84,10 +84,13 @@ def _run_html(run: Run) -> str:
 
 # %% ../nbs/library/08_run.ipynb #175612fd
 def new_folder(runs: Path, name: str) -> Path:
-    "A folder for a run that does not exist yet, named after the time and the model."
+    "Makes a folder for a run, named after the time and the model; no other process gets the same."
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-    folders = (runs / f"{stamp}-{name}{suffix}" for suffix in ("", *(f"-{i}" for i in range(2, 1000))))
-    return next(folder for folder in folders if not folder.exists())
+    for suffix in ("", *(f"-{i}" for i in range(2, 1000))):
+        with suppress(FileExistsError):
+            (folder := runs / f"{stamp}-{name}{suffix}").mkdir(parents=True)
+            return folder
+    raise TrainingError(f"{runs} holds a thousand runs of this second.")
 
 # %% ../nbs/library/08_run.ipynb #ef6fef6b
 def in_a_line(line: dict, epochs: int) -> str:

@@ -5,9 +5,12 @@
 # %% ../nbs/library/08_trainer.ipynb #cell-003
 from __future__ import annotations
 
+import hashlib
 import json
 import math
+import os
 import random
+import shutil
 import signal
 import sys
 import threading
@@ -24,7 +27,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from fastcore.basics import patch
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 from tqdm.auto import tqdm
 
 # %% auto #0
@@ -34,7 +37,7 @@ __all__ = ['OPTIMIZERS', 'SCHEDULES', 'LIMITS', 'PLACE', 'REPEATS', 'Recipe', 'T
 from .augment import Augment, augment, draw_numbers, mixup, to_float
 from .checkpoint import CheckpointError, check_architecture, load_state, load_weights, random_states
 from .checkpoint import read_weights, save_state, save_weights, set_random_states, state_exists
-from .distributed import add_up, from_first, gather, processes, rank, same_weights, share_of
+from .distributed import add_up, from_first, gather, processes, rank, same_weights, share_of, shared
 from .faceset import FaceSet
 from .report import Report, environment, predict
 from .run import Run, TrainingError, alone, differences, epochs_written, in_a_line, moved, new_folder
@@ -52,7 +55,7 @@ class Recipe:
     lr: float = 1e-3  # the largest learning rate
     weight_decay: float = 0.0
     optimizer: str = "adamw"  # adamw, adam or sgd (momentum 0.9)
-    schedule: str = "onecycle"  # onecycle or constant
+    schedule: str = "onecycle"  # or constant; one-cycle also moves momentum, or Adam's beta1, between 0.95 and 0.85
     label_smoothing: float = 0.0
     ema: float = 0.0  # decay of the averaged weights a step; 0 is off
     augment: Augment | None = field(default_factory=Augment)  # None: pixels as they are
@@ -70,7 +73,9 @@ OPTIMIZERS = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam,
               "sgd": partial(torch.optim.SGD, momentum=0.9, nesterov=True)}
 SCHEDULES = {"onecycle": torch.optim.lr_scheduler.OneCycleLR,
              "constant": lambda optimizer, lr, steps: torch.optim.lr_scheduler.ConstantLR(optimizer, 1.0, 0)}
-LIMITS = {"a whole number from 1 on": (("epochs", "batch", "patience"), lambda it: isinstance(it, int) and it >= 1),
+LIMITS = {"a whole number from 1 on": (("epochs", "patience"), lambda it: isinstance(it, int) and it >= 1),
+          "a whole number from 2 on": (("batch",), lambda it: isinstance(it, int) and it >= 2),
+          "a whole number from 0 to 2**32 - 1": (("seed",), lambda it: isinstance(it, int) and 0 <= it < 2**32),
           "a number above 0": (("lr", "clip"), lambda it: 0 < it < math.inf),
           "a number from 0 on": (("weight_decay", "mixup"), lambda it: 0 <= it < math.inf),
           "a number from 0 to below 1": (("ema", "label_smoothing"), lambda it: 0 <= it < 1)}
@@ -110,6 +115,8 @@ class Trainer:
         self.layout, order = choose_layout(self.device)
         self.because = {"device": on, "precision": digits, "layout": order}
         self.folder = Path(folder or from_first(lambda: new_folder(settings.runs_dir, type(model).__name__)))
+        if self.device.type == "cuda" and self.device.index is not None:
+            torch.cuda.set_device(self.device)  # of which random states and names are asked
         self.epoch, self.step, self.parts, self.best = 0, 0, 1, {"epoch": 0, "score": -math.inf}
 
 # %% ../nbs/library/08_trainer.ipynb #cell-019
@@ -137,7 +144,11 @@ def _train_epoch(self: Trainer, bar: tqdm) -> float:
         order = torch.randperm(len(self.pool), generator=plan)
     for places in order.split(self.recipe.batch)[self.step:]:
         if len(places) > 1 or len(order) == 1:  # batch norm cannot work on a single image
-            loss = self._train_step(self.pool[places], numbers[places])
+            try:
+                loss = self._train_step(self.pool[places], numbers[places])
+            except torch.OutOfMemoryError as error:  # not of the network: `_gradients` answers that
+                raise TrainingError(f"Memory ran out in step {self.step + 1}, beside the passes through the network "
+                                    f"({error}). Take a smaller model or smaller batches.") from None
             self.total, self.seen = self.total + loss * len(places), self.seen + len(places)
             self._call("on_batch_end")
         self.step += 1
@@ -171,7 +182,8 @@ def _train_step(self: Trainer, index: torch.Tensor, numbers: torch.Tensor) -> fl
     "One step on the faces at `index`, changed by their random `numbers`; returns the loss."
     mine = share_of(len(index))  # all, where this process works alone
     x, y = self._batch(index[mine], numbers[mine])
-    found = [self._gradients(x, y, len(index)), self.asked, time.monotonic() > self.due,
+    orphan = processes() > 1 and os.getppid() != self.parent  # torchrun was killed, and cannot tell any more
+    found = [self._gradients(x, y, len(index)), self.asked or orphan, time.monotonic() > self.due,
              self.parts != self.config["parts"]]
     loss, self.stop, self.save, halved = add_up(self.model, len(x) / len(index), found)
     if halved:
@@ -179,7 +191,7 @@ def _train_step(self: Trainer, index: torch.Tensor, numbers: torch.Tensor) -> fl
         from_first(self._write_config)
     norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip or math.inf).item()
     if not (math.isfinite(loss) and math.isfinite(norm)):
-        raise TrainingError(self._what_broke(x, loss))
+        raise shared(TrainingError(self._what_broke(x, loss)))
     self.optimizer.step()
     self.schedule.step()
     if self.average:
@@ -239,8 +251,8 @@ def _check_weights(self: Trainer) -> None:
     broken = [name for name, weights in self.model.named_parameters() if not weights.isfinite().all()]
     broken += [name for name, buffer in self.model.named_buffers() if buffer.isnan().any()]
     if broken:
-        raise TrainingError(f"{broken[0]} is no number after step {self.step} of epoch {self.epoch + 1}. "
-                            f"{self._what_is_left()}")
+        raise shared(TrainingError(f"{broken[0]} is no number after step {self.step} of epoch {self.epoch + 1}. "
+                                   f"{self._what_is_left()}"))
 
 
 @patch
@@ -260,9 +272,11 @@ def _what_broke(self: Trainer, x: torch.Tensor, loss: float) -> str:
     ears = [layer.register_forward_hook(partial(listen, name=name)) for name, layer in self.model.named_modules()
             if not list(layer.children())]
     with torch.no_grad():
-        self.model(x) if len(x) else None
+        for faces in x.tensor_split(min(self.parts, len(x))) if len(x) else ():
+            self.model(faces)
     for ear in ears:
         ear.remove()
+    broken = [words for each in gather(broken) for words in each]
     first = next((words for words in broken if words.startswith("layer")), (broken or ["the loss itself"])[0])
     return (f"The loss became {loss} in epoch {self.epoch + 1}, step {self.step + 1}; no number first: {first}. "
             f"{self._what_is_left()}")
@@ -297,6 +311,8 @@ def _keep(self: Trainer, line: dict) -> None:
                 save_weights(self.evaluated, self.folder, {**self.config, "epoch": self.epoch, "val": val})
             with (self.folder / "metrics.jsonl").open("a") as file:
                 file.write(json.dumps(line) + "\n")
+                file.flush()
+                os.fsync(file.fileno())  # on the disk before the state that says so
 
     from_first(write)
     self._save()
@@ -381,7 +397,7 @@ def _listening(self: Trainer) -> Iterator[None]:
             raise KeyboardInterrupt
         self.asked = True
 
-    self.asked, self.stop, self.save = False, False, False
+    self.asked, self.stop, self.save, self.parent = False, False, False, os.getppid()
     main = threading.current_thread() is threading.main_thread()  # others hear no signals
     before = {number: signal.signal(number, hear) for number in (signal.SIGINT, signal.SIGTERM) if main}
     try:
@@ -425,6 +441,7 @@ def _all_epochs(self: Trainer) -> None:
 @patch
 def _one_epoch(self: Trainer, bar: tqdm) -> None:
     self._begin_epoch()
+    bar.total = bar.n - self.seen + len(self.pool) * (self.recipe.epochs - self.epoch)  # if the pool stays as it is
     loss = self._train_epoch(bar)
     self._check_weights()
     training = time.perf_counter() - self.clock
@@ -464,6 +481,7 @@ def _over(recipe: Recipe, epoch: int, best: dict) -> bool:
 def _prepare(self: Trainer, split: Split) -> None:
     "Check the data, seed everything, build optimizer and schedule, and restore a saved state."
     recipe, self.train, self.val = self.recipe, split.train, split.val
+    self.epoch, self.step, self.parts, self.best = 0, 0, 1, {"epoch": 0, "score": -math.inf}  # also the second time
     _check_sides(self.train, self.val)
     self.config, self.pool = config_of(self, split), torch.arange(len(self.train))
     self.total, self.seen, self.clock, self.due = 0.0, 0, time.perf_counter(), time.monotonic() + self.save_every
@@ -483,14 +501,30 @@ def _prepare(self: Trainer, split: Split) -> None:
                                                    weight_decay=recipe.weight_decay)
     steps = recipe.epochs * math.ceil(len(self.train) / recipe.batch)
     self.schedule = SCHEDULES[recipe.schedule](self.optimizer, recipe.lr, steps + 1)
-    follow = get_ema_multi_avg_fn(recipe.ema)
+    follow = partial(_follow, decay=recipe.ema)
     self.average = AveragedModel(self.model, multi_avg_fn=follow, use_buffers=True) if recipe.ema else None
     if self.compile:
+        _check_compiler(self.device)
         self.model.compile()
     if self.resumed:
         self._restore(self.resumed)
 
 # %% ../nbs/library/08_trainer.ipynb #cell-033
+def _follow(slow: list, fast: list, count: torch.Tensor, decay: float) -> None:
+    "One step of the average, for `AveragedModel`: floats come nearer, whole numbers (counts, places) are copied."
+    if slow[0].is_floating_point():
+        torch._foreach_mul_(slow, decay)
+        torch._foreach_add_(slow, fast, alpha=1 - decay)
+    else:
+        torch._foreach_copy_(slow, fast)
+
+
+def _check_compiler(device: torch.device) -> None:
+    name = os.environ.get("CXX") or {"nt": "cl", "posix": "g++"}[os.name]
+    if device.type == "cpu" and not (shutil.which(name) or (not os.environ.get("CXX") and shutil.which("clang++"))):
+        raise TrainingError(f"compile=True needs a C++ compiler, and there is no {name}. Install one, or leave it out.")
+
+# %% ../nbs/library/08_trainer.ipynb #cell-033a
 def _check_sides(train: FaceSet, val: FaceSet) -> None:
     for side, faces in (("train", train), ("val", val)):
         if not len(faces):
@@ -502,11 +536,16 @@ def _check_sides(train: FaceSet, val: FaceSet) -> None:
         raise TrainingError(f"The train side holds only the class {train.classes[train.labels[0]]!r}; "
                             "there is nothing to tell apart.")
 
-
+# %% ../nbs/library/08_trainer.ipynb #cell-033b
 @patch
 def _check_pool(self: Trainer) -> None:
     "A callback may exchange the pool; the schedule was planned for passes over the whole train side."
     where, schedule, faces = f"The pool of epoch {self.epoch + 1}", self.schedule, len(self.train)
+    if not (isinstance(self.pool, torch.Tensor) and self.pool.ndim == 1 and self.pool.dtype == torch.int64):
+        raise TrainingError(f"{where} must be an int64 tensor [M] of places in the train side.")
+    if processes() > 1 and len(set(gather(hashlib.sha256(self.pool.numpy().tobytes()).digest()))) > 1:
+        raise shared(TrainingError(f"{where} differs between processes. Draw it with trainer.generator, which is the "
+                                   "same in all of them."))
     if not len(self.pool) or not 0 <= self.pool.min() <= self.pool.max() < faces:
         raise TrainingError(f"{where} must name faces from 0 to {faces - 1}, one at least; it names {len(self.pool)}"
                             f"{f', {self.pool.min()} to {self.pool.max()}' if len(self.pool) else ''}.")
@@ -515,7 +554,7 @@ def _check_pool(self: Trainer) -> None:
         raise TrainingError(f"{where} holds {len(self.pool)} faces, which take more steps than the {planned - 1} that "
                             f"one-cycle was planned for ({faces} faces an epoch). Use schedule='constant', or fewer.")
 
-
+# %% ../nbs/library/08_trainer.ipynb #cell-033c
 def _check_answers(model: torch.nn.Module, faces: FaceSet) -> None:
     answers, classes = predict(model, faces.subset(range(2))).shape[1], len(faces.classes)
     if answers != classes:
@@ -556,6 +595,8 @@ def _found(self: Trainer) -> tuple[dict, dict | None]:
     if changed:
         raise TrainingError(f"{self.folder} holds another run: {', '.join(changed)}. "
                             "Give another folder, or delete this one.")
+    for draft in self.folder.glob(".*.tmp"):
+        draft.unlink()  # of a write that was killed
     if not saved:
         (self.folder / "metrics.jsonl").unlink(missing_ok=True)
         self._write_config()
@@ -577,8 +618,10 @@ def _with_moves(self: Trainer, config: dict, state: dict) -> dict:
     line = f"{', '.join(changed)} after step {state['step']} of epoch {state['epoch'] + 1}"
     warnings.warn(f"From here on not to the last bit what an unbroken run would give: {line}.", stacklevel=2)
     moves = [*config.get("moves", []), line]
-    self.config = {**config, **{key: self.config[key] for key in ("processes", "device", "environment")},
-                   "moves": moves, "repeats": f"not to the last bit: {'; '.join(moves)}"}
+    here = {key: self.config[key] for key in ("processes", "device", "environment")}
+    because = {**config.get("because", {}), "device": self.because["device"]}
+    self.config = {**config, **here, "because": because, "moves": moves,
+                   "repeats": f"not to the last bit: {'; '.join(moves)}"}
     self._write_config()
     return self.config
 

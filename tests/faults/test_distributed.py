@@ -69,6 +69,11 @@ def test_with_batch_norm_or_mixup_they_differ_and_stay_alike(found, what, count)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
+def test_a_stopped_training_goes_on_to_the_last_bit_in_several_processes(found, count):
+    assert found[0][count]["resumed"] == found[0][count]["mixup"]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
 def test_what_no_loss_asks_stays_and_a_batch_halved_anywhere_is_recorded(found, count):
     untouched, masked, parts = found[0][count]["idle"]
     assert untouched and masked and parts == (1 if count == 1 else 2)  # alone, there is no second process to be full
@@ -143,3 +148,17 @@ def test_a_killed_process_is_told_in_a_sentence(started):
     *_, last = lines = complaints(said())
     assert last.startswith("fer-lab: process 1 of 2 was killed by SIGKILL; a system whose memory is full does that")
     assert len(lines) <= 2 and "Traceback" not in said() and "gloo" not in said()
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="looks for the processes there")
+def test_workers_do_not_outlive_the_command(started):
+    process, said = started
+    workers = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
+    alive = lambda: [pid for pid in workers if Path(f"/proc/{pid}").exists()]  # noqa: E731
+    assert len(alive()) >= 2
+    process.kill()
+    process.wait(60)
+    end = time.monotonic() + 60
+    while alive() and time.monotonic() < end:
+        time.sleep(0.1)
+    assert not alive() and "Stopped after" in said()

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torchvision.transforms.v2 import functional as tv
 
-from fer_lab.augment import Augment, augment, draw_numbers, mixup, to_float, to_uint8
+from fer_lab.augment import Augment, AugmentError, augment, draw_numbers, mixup, to_float, to_uint8
 
 OFF = dict(flip=0, rotate=0, translate=0, scale=0, light=0, erase=0)
 
@@ -41,6 +41,13 @@ def test_bytes_survive_the_way_to_floats_and_back():
     assert torch.equal(to_uint8(to_float(grey)), grey)
     floats = grey.float()
     assert torch.equal(to_float(floats), to_float(grey)) and torch.equal(floats, grey.float())  # not in place
+
+
+@pytest.mark.parametrize("wrong", [{"flip": 50}, {"scale": 2}, {"erase": 25}, {"rotate": -1}, {"light": math.nan},
+                                   {"translate": "0.1"}])  # fmt: skip
+def test_a_size_that_is_none_is_refused(wrong):
+    with pytest.raises(AugmentError, match=f"{next(iter(wrong))} must be a number from 0 to"):
+        Augment(**wrong)
 
 
 def test_everything_off_changes_nothing():

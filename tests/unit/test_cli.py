@@ -288,6 +288,15 @@ def test_watch_shows_epochs_as_they_come_and_ends_with_the_training(says, tmp_pa
     assert "loss 1.500  val WAR 25.0%  UAR 20.0%  1,234 images/s" in done.stdout
 
 
+@pytest.mark.parametrize(("words", "code", "answer"), [
+    (["sdn"], 1, "no model 'sdn'"), (["stn", "--set", "norm"], 2, "expected KEY=VALUE"),
+    (["stn", "--set", "batch=1"], 1, "batch must be a whole number from 2 on")])
+def test_a_mistake_is_told_once_before_several_processes_are_started(says, monkeypatch, words, code, answer):
+    monkeypatch.setattr(cli, "torchrun", lambda *_: pytest.fail("started"))
+    done = says("train", *words, "--nproc", "2")
+    assert done.exit_code == code and done.output.count(answer) == 1 and TRACEBACK not in done.output
+
+
 @pytest.mark.skipif(os.name == "nt", reason="pseudo-terminals are Unix's")
 def test_a_terminal_gets_one_bar_with_all_that_progress_is(tmp_path):
     import fcntl

@@ -134,6 +134,7 @@ def test_commands_can_be_copied(path):
     """A line of a command goes on after one backslash; two, from careless quoting, would end it."""
     fenced = [block for text in cells(path, "markdown") for block in re.findall(r"```.*?```", text, re.DOTALL)]
     assert not [line for block in fenced for line in block.splitlines() if re.search(r"\\\\\s*$", line)]
+    assert all(block.startswith("```\n#!") for block in fenced if "#SBATCH" in block)  # or sbatch refuses it
 
 
 def links(text: str) -> list[str]:

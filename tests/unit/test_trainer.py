@@ -1,6 +1,7 @@
 "The trainer learns, keeps the best epoch, continues exactly one run, and refuses what cannot be trained."
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -12,10 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fer_lab.augment import Augment
-from fer_lab.checkpoint import CheckpointError
+from fer_lab.checkpoint import CheckpointError, load_weights
 from fer_lab.faceset import FER7, FaceSetError
 from fer_lab.models import create, load_model
 from fer_lab.report import evaluate
+from fer_lab.run import new_folder
 from fer_lab.settings import load_settings
 from fer_lab.trainer import Recipe, Run, Trainer, TrainingError, repetition
 
@@ -24,7 +26,7 @@ RECIPE = Recipe(epochs=3, batch=16, lr=0.01, augment=Augment(flip=0, rotate=5), 
 
 
 def trainer(folder, model=None, recipe=RECIPE, **more):
-    return Trainer(model or network(), recipe, folder, settings=SETTINGS, progress=False, **more)
+    return Trainer(model or network(), recipe, folder, **{"settings": SETTINGS, "progress": False, **more})
 
 
 @pytest.mark.parametrize(
@@ -92,14 +94,16 @@ class StopIn:
             raise Stop
 
 
-@pytest.mark.parametrize("ema", [0.0, 0.9])
-def test_a_stopped_run_goes_on_to_the_same_weights(tmp_path, ema):
+@pytest.mark.parametrize(("ema", "precision"), [(0.0, "fp32"), (0.9, "fp32"), (0.9, "bf16")])
+def test_a_stopped_run_goes_on_to_the_same_weights(tmp_path, ema, precision):
     recipe, whole, broken = replace(RECIPE, ema=ema), network(), network()
-    trainer(tmp_path / "whole", whole, recipe).fit(split())
+    how = {"settings": load_settings(device="cpu", precision=precision)}
+    trainer(tmp_path / "whole", whole, recipe, **how).fit(split())
     for epoch in (1, 2, 3):  # stopped in every epoch, the first included
         with pytest.raises(Stop):
-            trainer(tmp_path / "broken", network(), recipe, callbacks=[StopIn(epoch)]).fit(split())
-    run = trainer(tmp_path / "broken", broken, recipe).fit(split())
+            trainer(tmp_path / "broken", network(), recipe, callbacks=[StopIn(epoch)], **how).fit(split())
+    run = trainer(tmp_path / "broken", broken, recipe, **how).fit(split())
+    assert run.config["precision"] == precision
     assert list(run.history.epoch) == [1, 2, 3]
     assert all(
         torch.equal(a, b) for a, b in zip(whole.state_dict().values(), broken.state_dict().values(), strict=True)
@@ -250,6 +254,9 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_weights(tmp_path
         ({"patience": 0}, "patience must be a whole number from 1 on"),
         ({"epochs": 2.5}, "epochs"),
         ({"batch": None}, "batch"),
+        ({"batch": 1}, "batch must be a whole number from 2 on"),
+        ({"seed": -1}, "seed must be a whole number from 0 to"),
+        ({"seed": 1.5}, "seed"),
         ({"clip": 0}, "clip"),
     ],
 )
@@ -301,7 +308,8 @@ def test_a_model_of_clips_comes_back_and_its_card_says_how_long_they_are(tmp_pat
     again, card = load_model(tmp_path)
     assert card["input"]["shape"] == [3, 1, 14, 14]
     clip = torch.rand(2, *card["input"]["shape"])
-    assert torch.equal(again(clip), model.eval()(clip))
+    assert all(torch.equal(value, model.state_dict()[key]) for key, value in again.state_dict().items())
+    assert torch.allclose(again(clip), model.eval()(clip), atol=1e-5)  # their memory is laid out in another order
 
 
 def test_clips_of_different_lengths_are_refused_before_the_first_step(tmp_path):
@@ -337,6 +345,17 @@ def test_a_pool_that_cannot_be_trained_on_is_answered_before_its_first_step(tmp_
     with pytest.raises(TrainingError, match=words):
         trainer(tmp_path, callbacks=[Pool(pool)]).fit(split())
     assert not Run(tmp_path).history.shape[0]
+
+
+@pytest.mark.parametrize("pool", [[0, 1, 2], np.arange(5), torch.arange(5.0), torch.ones(130, dtype=bool),
+                                  torch.arange(6).view(2, 3)], ids=["list", "numpy", "float", "bool", "table"])
+def test_a_pool_is_a_row_of_whole_numbers(tmp_path, pool):
+    class Put:
+        def on_epoch_start(self, trainer):
+            trainer.pool = pool
+
+    with pytest.raises(TrainingError, match=r"must be an int64 tensor \[M\]"):
+        trainer(tmp_path, callbacks=[Put()]).fit(split())
 
 
 def test_a_long_pool_is_fine_for_a_constant_rate(tmp_path):
@@ -405,3 +424,72 @@ def test_a_config_that_holds_no_recipe_is_damaged(tmp_path, text):
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(TrainingError, match="is damaged .it holds no recipe"):
         Run(tmp_path).config  # noqa: B018
+
+
+class Pointing(torch.nn.Module):
+    "Numbers that point and a mask of minus infinities travel with the weights; two layers are one."
+
+    def __init__(self):
+        super().__init__()
+        self.net = network()
+        self.twin = self.net[5]
+        self.register_buffer("places", torch.arange(100))
+        self.register_buffer("mask", torch.tensor([0.0, -torch.inf]))
+
+    def forward(self, x):
+        return self.net(x)
+
+
+@pytest.mark.parametrize("ema", [0.0, 0.9])
+def test_what_is_no_average_is_not_averaged_and_shared_weights_are_kept(tmp_path, ema):
+    model, again = Pointing(), Pointing()
+    trainer(tmp_path, model, replace(RECIPE, ema=ema)).fit(split())
+    load_weights(again, tmp_path)
+    for each in (model, again):
+        assert torch.equal(each.places, torch.arange(100)) and each.mask.tolist() == [0.0, -np.inf]
+        assert torch.equal(each.twin.weight, each.net[5].weight)
+
+
+@pytest.mark.parametrize("ema", [0.5, 0.99])
+def test_the_average_follows_by_the_recipes_share(tmp_path, ema):
+    class Note:
+        def __init__(self):
+            self.seen, self.slow = [], []
+
+        def on_batch_end(self, trainer):
+            self.seen.append(trainer.model[5].bias.detach().double().clone())
+            self.slow.append(trainer.average.module[5].bias.detach().double().clone())
+
+    note = Note()
+    trainer(tmp_path, recipe=replace(RECIPE, ema=ema, epochs=1), callbacks=[note]).fit(split())
+    expected = note.seen[0]
+    for now, slow in zip(note.seen[1:], note.slow[1:], strict=True):
+        expected = ema * expected + (1 - ema) * now
+        assert torch.allclose(slow, expected, atol=1e-6)
+
+
+def test_the_same_trainer_may_be_asked_again(tmp_path):
+    mistake = StopIn(1)
+    one = trainer(tmp_path / "run", callbacks=[mistake], save_every=1000.0)
+    with pytest.raises(Stop):
+        one.fit(split())
+    mistake.epoch = None  # mended in the notebook
+    assert len(one.fit(split()).history) == 3
+    shutil.rmtree(tmp_path / "run")
+    assert len(one.fit(split()).history) == 3
+
+
+def test_what_a_kill_left_half_written_is_cleared_away(tmp_path):
+    (tmp_path / ".state.new.0123abcd.tmp").write_bytes(b"half")
+    trainer(tmp_path, recipe=replace(RECIPE, epochs=1)).fit(split())
+    assert not list(tmp_path.glob("*.tmp"))
+
+
+def test_two_runs_of_one_second_get_two_folders(tmp_path):
+    assert len({new_folder(tmp_path, "stn") for _ in range(5)}) == 5
+
+
+def test_compiling_without_a_compiler_is_answered(tmp_path, monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(TrainingError, match="needs a C.. compiler, and there is no no-such-compiler"):
+        trainer(tmp_path, compile=True).fit(split())
