@@ -160,7 +160,7 @@ def _train_epoch(self: Trainer, bar: tqdm) -> float:
 def _key(trainer: Trainer, purpose: int) -> int:
     return 2_000_003 * trainer.recipe.seed + 2 * trainer.epoch + purpose
 
-
+# %% ../nbs/library/08_trainer.ipynb #cell-021a
 def _numbers_of(pool: torch.Tensor, faces: int, plan: torch.Generator) -> torch.Tensor:  # float32 [len(pool), 12]
     "What changes each face of the pool: depends on the face, and on which of its repetitions it is, not on its place."
     turn, numbers = repetition(pool), torch.empty(len(pool), 12)
