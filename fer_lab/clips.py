@@ -17,11 +17,11 @@ from .pictures import (
 from .settings import short_path
 
 # %% auto #0
-__all__ = ['CKPLUS_CODES', 'CKPLUS_FRAME', 'CKPLUS_FPS', 'FEW_CKPLUS', 'OULU_LIGHTS', 'OULU_CAMERAS', 'OULU_FPS', 'CREMAD_CODES',
-           'CREMAD_SENTENCES', 'CREMAD_LEVELS', 'CLIPS', 'CREMAD_CLIP', 'SPEECH', 'CLIP_FRAMES', 'write_ckplus',
-           'ckplus_label', 'ckplus_aus', 'survey_ckplus', 'ckplus_item', 'read_ckplus', 'write_oulu', 'oulu_homes',
-           'survey_oulu', 'oulu_meta', 'read_oulu', 'open_cv', 'write_cremad', 'clip_frames', 'survey_cremad',
-           'read_cremad']
+__all__ = ['CKPLUS_CODES', 'CKPLUS_FRAME', 'CKPLUS_FPS', 'FEW_CKPLUS', 'OULU_LIGHTS', 'OULU_CAMERAS', 'OULU_FPS', 'FEW_OULU',
+           'CREMAD_CODES', 'CREMAD_SENTENCES', 'CREMAD_LEVELS', 'CLIPS', 'CREMAD_CLIP', 'SPEECH', 'CLIP_FRAMES',
+           'write_ckplus', 'ckplus_label', 'ckplus_aus', 'survey_ckplus', 'ckplus_item', 'read_ckplus', 'write_oulu',
+           'oulu_homes', 'survey_oulu', 'oulu_meta', 'read_oulu', 'open_cv', 'write_cremad', 'clip_frames',
+           'survey_cremad', 'read_cremad']
 
 # %% ../nbs/library/03_clips.ipynb #cell-007
 CKPLUS_CODES = ("neutral", "anger", "contempt", "disgust", "fear", "happiness", "sadness", "surprise")
@@ -130,10 +130,15 @@ OULU_CAMERAS = ("VL", "NI")
 OULU_FPS = 25.0
 
 
-def write_oulu(folder: Path) -> Path:
-    "Drawn faces in Oulu-CASIA's layout: two people and expressions in strong light, one in dark and weak light."
-    clips = [("PreProcess_Img/VL_Acropped/Strong", w, e) for w in ("P001", "P051") for e in ("Anger", "Happiness")]
-    clips += [("PreProcess_Img/NI_Acropped/Dark", "P001", "Anger"), ("OriginalImg/VL/Weak", "P001", "Anger")]
+FEW_OULU = (*(("PreProcess_Img/VL_Acropped/Strong", w, e) for w in ("P001", "P051") for e in ("Anger", "Happiness")),
+            ("PreProcess_Img/NI_Acropped/Dark", "P001", "Anger"), ("OriginalImg/VL/Weak", "P001", "Anger"))
+
+
+def write_oulu(
+    folder: Path,
+    clips: Sequence[tuple[str, str, str]] = FEW_OULU,  # folder of camera and light, person, expression
+) -> Path:
+    "Drawn faces in Oulu-CASIA's layout: by default two people in strong light, one of them in dark and weak light too."
     for i, (home, who, word) in enumerate(clips):
         images = drawn_clip(word.lower(), int(who[1:]), (0, 0.5, 1), number=i, channels=3)[0]
         for frame, image in enumerate(images):

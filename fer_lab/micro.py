@@ -20,10 +20,10 @@ from .settings import short_path
 
 # %% auto #0
 __all__ = ['COLUMNS', 'CASME2_SHEET', 'CASME2_FRAME', 'CASME2_FPS', 'CASME2_HEAD', 'STAND_INS', 'FEW_CASME2', 'SAMM_SHEET',
-           'SAMM_FRAME', 'SAMM_HEAD', 'SMIC_FPS', 'SMIC_FRAME', 'read_sheet', 'frame_number', 'subject_number',
-           'cut_frames', 'survey_sheet', 'clip_key', 'has_subjects', 'clip_folders', 'weak_clip', 'write_casme2',
-           'survey_casme2', 'read_casme2', 'write_samm', 'survey_samm', 'read_samm', 'write_smic', 'survey_smic',
-           'read_smic']
+           'SAMM_FRAME', 'SAMM_HEAD', 'FEW_SAMM', 'SMIC_FPS', 'SMIC_FRAME', 'FEW_SMIC', 'read_sheet', 'frame_number',
+           'subject_number', 'cut_frames', 'survey_sheet', 'clip_key', 'has_subjects', 'clip_folders', 'weak_clip',
+           'write_casme2', 'survey_casme2', 'read_casme2', 'write_samm', 'survey_samm', 'read_samm', 'write_smic',
+           'survey_smic', 'read_smic']
 
 # %% ../nbs/library/03_micro.ipynb #cell-007
 COLUMNS = ("subject", "filename", "onsetframe", "apexframe", "offsetframe", "actionunits", "estimatedemotion")
@@ -186,9 +186,14 @@ SAMM_HEAD = ("Subject", "Filename", "Inducement Code", "Onset Frame", "Apex Fram
              "Action Units", "Estimated Emotion", "Objective Classes", "Notes")
 
 
-def write_samm(folder: Path) -> Path:
-    "Drawn faces in SAMM's layout: three clips of two people, the table after 13 rows of remarks."
-    clips = (("006", "006_1_2", "Anger", 5562), ("006", "006_2_1", "Other", 980), ("032", "032_3_1", "Contempt", 71))
+FEW_SAMM = (("006", "006_1_2", "Anger", 5562), ("006", "006_2_1", "Other", 980), ("032", "032_3_1", "Contempt", 71))
+
+
+def write_samm(
+    folder: Path,
+    clips: Sequence[tuple[str, str, str, int]] = FEW_SAMM,  # person, clip, emotion, onset
+) -> Path:
+    "Drawn faces in SAMM's layout: by default three clips of two people; the table begins after 13 rows of remarks."
     empty = ("",) * len(SAMM_HEAD)
     rows = [("Drawn faces in SAMM's layout; not the data set", *empty[1:])] + [empty] * 12 + [SAMM_HEAD]
     for i, (who, clip, emotion, onset) in enumerate(clips):
@@ -218,10 +223,15 @@ SMIC_FPS = {"HS": 100.0, "VIS": 25.0, "NIR": 25.0}
 SMIC_FRAME = r"(?:reg_)?image(\d+)\.(?:bmp|jpe?g|png)"
 
 
-def write_smic(folder: Path) -> Path:
-    "Drawn faces in SMIC's layout: three clips of two people at high speed, one of them filmed by the slow cameras too."
-    clips = (("HS", "s1", "negative", "ne"), ("HS", "s1", "surprise", "sur"), ("HS", "s20", "positive", "po"),
-             ("VIS", "s20", "positive", "po"), ("NIR", "s20", "positive", "po"))
+FEW_SMIC = (("HS", "s1", "negative", "ne"), ("HS", "s1", "surprise", "sur"), ("HS", "s20", "positive", "po"),
+            ("VIS", "s20", "positive", "po"), ("NIR", "s20", "positive", "po"))
+
+
+def write_smic(
+    folder: Path,
+    clips: Sequence[tuple[str, str, str, str]] = FEW_SMIC,  # camera, person, emotion, its short name
+) -> Path:
+    "Drawn faces in SMIC's layout: by default three clips of two people at high speed, one also by the slow cameras."
     for i, (camera, who, word, short) in enumerate(clips):
         images = weak_clip(word, 120 + int(who[1:]), 20 + min(i, 2), 4 if camera == "HS" else 2)
         for number, image in enumerate(images, 90054 if camera == "HS" else 22514):

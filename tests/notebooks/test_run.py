@@ -1,5 +1,6 @@
 """Every notebook runs from its first cell to its last, in the time a smoke test has."""
 
+import json
 import time
 from pathlib import Path
 
@@ -7,8 +8,8 @@ import nbformat
 import papermill
 import pytest
 
-from fer_lab.clips import write_ckplus
-from fer_lab.micro import write_casme2
+from fer_lab.clips import write_ckplus, write_oulu
+from fer_lab.micro import write_casme2, write_samm, write_smic
 
 NBS = Path(__file__).parent.parent.parent / "nbs"
 NOTEBOOKS = sorted(path for path in NBS.rglob("*.ipynb") if not any(part[0] in "._" for part in path.parts))
@@ -42,28 +43,34 @@ def test_runs_on_fer2013(path, tmp_path, monkeypatch, record_property, fer2013, 
     record_property("seconds", round(execute(path, tmp_path / "out.ipynb", monkeypatch, "fer2013"), 1))
 
 
-CK_WORDS = ("anger", "disgust", "fear", "happiness", "sadness", "surprise", "contempt")
-CASME_WORDS = ("happiness", "disgust", "repression", "surprise", "others")
-PEOPLE = {"ckplus": [f"S{10 + person:03d}" for person in range(14)], "casme2": [f"{1 + i:02d}" for i in range(9)]}
-
-
 @pytest.fixture(scope="module")
 def drawn_trees(tmp_path_factory):
-    """Sets of moving faces in the layouts of CK+ and CASME II, with people enough for every protocol."""
+    """Sets of moving faces in their own layouts, with people enough for every protocol."""
     data = tmp_path_factory.mktemp("data")
-    write_ckplus(data / "ckplus", [(who, f"{k:03d}", word) for who in PEOPLE["ckplus"]
-                                   for k, word in enumerate(CK_WORDS, 1)])
-    write_casme2(data / "casme2", [(who, f"EP{k:02d}_01", word, 30) for who in PEOPLE["casme2"]
-                                   for k, word in enumerate(CASME_WORDS, 1)])
+    six = ("anger", "disgust", "fear", "happiness", "sadness", "surprise")
+    write_ckplus(data / "ckplus", [(f"S{10 + who:03d}", f"{k:03d}", word) for who in range(14)
+                                   for k, word in enumerate((*six, "contempt"), 1)])
+    write_oulu(data / "oulu", [("PreProcess_Img/VL_Acropped/Strong", f"P{1 + who:03d}", word.capitalize())
+                               for who in range(14) for word in six])
+    write_casme2(data / "casme2", [(f"{1 + who:02d}", f"EP{k:02d}_01", word, 30) for who in range(9) for k, word in
+                                   enumerate(("happiness", "disgust", "repression", "surprise", "others"), 1)])
+    write_samm(data / "samm", [(f"{6 + who:03d}", f"{6 + who:03d}_{k}_1", word, 90) for who in range(9)
+                               for k, word in enumerate(("Anger", "Happiness", "Surprise", "Disgust"), 1)])
+    write_smic(data / "smic", [("HS", f"s{1 + who}", word, word[:2]) for who in range(9)
+                               for word in ("negative", "positive", "surprise")])
     return data
 
 
 @pytest.mark.parametrize(("name", "dataset", "says"), [
-    ("03_compact", "ckplus", "'ckplus clips, smoke budget"), ("04_mgln", "ckplus", "'ckplus clips, smoke budget"),
-    ("05_micro_attention", "ckplus", "The large expressions came from ckplus"),
-    ("05_micro_attention", "casme2", "Read from your disk: casme2"), ("07_gcn", "ckplus", "ckplus, 98 faces")])
+    ("03_compact", "ckplus", "'ckplus clips, smoke budget"), ("03_compact", "smic", "'smic clips, smoke budget"),
+    ("04_mgln", "ckplus", "'ckplus clips, smoke budget"), ("04_mgln", "oulu", "'oulu clips, smoke budget"),
+    ("05_micro_attention", "oulu", "The large expressions came from oulu"),
+    ("05_micro_attention", "samm", "Read from your disk: casme2, samm, smic"),
+    ("07_gcn", "ckplus", "ckplus, 98 faces with landmarks"),
+    ("07_gcn", "oulu", "faces with the mean face laid on five found points")])
 def test_runs_on_the_readers_own_clips(name, dataset, says, tmp_path, monkeypatch, record_property, drawn_trees):
     monkeypatch.setenv("FER_LAB_DATA_DIR", str(drawn_trees))
     seconds = execute(NBS / "papers" / f"{name}.ipynb", tmp_path / "out.ipynb", monkeypatch, dataset)
     record_property("seconds", round(seconds, 1))
-    assert says in (tmp_path / "out.ipynb").read_text()
+    told = [output for cell in nbformat.read(tmp_path / "out.ipynb", 4).cells for output in cell.get("outputs", ())]
+    assert says in json.dumps(told)
