@@ -2,6 +2,7 @@
 
 import json
 import time
+from functools import partial
 from pathlib import Path
 
 import nbformat
@@ -21,7 +22,13 @@ def execute(path: Path, out: Path, monkeypatch, dataset: str) -> float:
     monkeypatch.setenv("FER_LAB_DATASET", dataset)
     monkeypatch.setenv("FER_LAB_RUNS_DIR", str(out.parent / "runs"))
     start = time.perf_counter()
-    papermill.execute_notebook(path, out, cwd=path.parent, kernel_name="python3", progress_bar=False)
+    run = partial(papermill.execute_notebook, path, out, cwd=path.parent, kernel_name="python3", progress_bar=False)
+    try:
+        run()
+    except RuntimeError as error:
+        if "Kernel died before replying" not in str(error):
+            raise
+        run()  # a kernel is told a free port; now and then another process takes it first
     return time.perf_counter() - start
 
 
